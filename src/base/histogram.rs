@@ -1,0 +1,1 @@
+//! Histograms of durations that take runs of equal values.

@@ -1,0 +1,11 @@
+//! Words everyone shares: time, identifiers, seeded streams, statistics.
+
+pub mod histogram;
+pub mod id;
+pub mod rng;
+pub mod stats;
+pub mod time;
+
+pub use id::{ClientId, InstanceId, RequestId};
+pub use rng::{Rng, Stream};
+pub use time::{SimTime, Span};

@@ -1,0 +1,1 @@
+//! What was learned: summary, tables, CSV and JSON.

@@ -1,0 +1,1 @@
+//! What to try next: space, candidate, objective, proposers, study, journal, frontier.

@@ -1,0 +1,5 @@
+//! Who arrives, when, wanting what.
+
+pub mod trace;
+
+pub use trace::{Chain, ClientInfo, NO_CHAIN, Trace};

@@ -1,0 +1,86 @@
+//! The requests of one run, as columns shared read-only by every worker.
+
+use crate::base::{ClientId, RequestId, SimTime, Span};
+
+/// No chain: nothing of the request's tokens is shared with another request.
+pub const NO_CHAIN: u32 = u32::MAX;
+
+/// Who sends requests: what all requests of one client have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientInfo {
+    /// The client's name in the workload.
+    pub name: String,
+    /// Index into [`Trace::classes`].
+    pub class: u8,
+    /// Index into [`Trace::tenants`].
+    pub tenant: u16,
+    /// Between the end of an answer and the next round of the same session.
+    pub think_time: Span,
+}
+
+/// A sequence of tokens that several requests share from its start: the prompt of a prefix group,
+/// or the growing conversation of a session. Tokens are never listed; a token's identity is its
+/// chain and its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// The chain that this one continues, or [`NO_CHAIN`].
+    pub parent: u32,
+    /// The offset, in tokens from the start of the prompt, at which this chain leaves its parent;
+    /// zero without a parent.
+    pub start: u32,
+}
+
+/// The requests of one run in order of arrival.
+///
+/// A request whose arrival is [`SimTime::NEVER`] is a further round of a session: it directly
+/// follows the round before it and arrives at that round's completion plus the client's
+/// think time. All columns have one entry per request.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    /// When the request reaches the cluster; ascending but for follow-ups ([`SimTime::NEVER`]).
+    pub arrival: Vec<SimTime>,
+    /// Prompt length in tokens, shared prefix included; at least 1.
+    pub input: Vec<u32>,
+    /// Answer length in tokens; no decision of a policy may depend on it.
+    pub output: Vec<u32>,
+    /// Who sent it.
+    pub client: Vec<ClientId>,
+    /// The chain that the request's first tokens lie on, or [`NO_CHAIN`].
+    pub chain: Vec<u32>,
+    /// How many tokens of prompt and answer lie on that chain (and its parents), from the start;
+    /// `u32::MAX` for all. Later tokens are the request's own.
+    pub shared: Vec<u32>,
+    /// Who the clients are.
+    pub clients: Vec<ClientInfo>,
+    /// Names of the SLO classes; `default` for requests without one.
+    pub classes: Vec<String>,
+    /// Names of the tenants.
+    pub tenants: Vec<String>,
+    /// All chains; a parent precedes its children.
+    pub chains: Vec<Chain>,
+    /// When arrivals end: rates are per this length of time.
+    pub end: SimTime,
+}
+
+impl Trace {
+    /// The number of requests, follow-up rounds included.
+    pub fn len(&self) -> usize {
+        self.arrival.len()
+    }
+
+    /// Whether there is no request at all.
+    pub fn is_empty(&self) -> bool {
+        self.arrival.is_empty()
+    }
+
+    /// Whether `request` waits for the round before it.
+    pub fn is_follow_up(&self, request: RequestId) -> bool {
+        self.arrival[request.index()] == SimTime::NEVER
+    }
+
+    /// The next round of the session of `request`, where it waits for this one's answer.
+    pub fn follow_up(&self, request: RequestId) -> Option<RequestId> {
+        let next = request.index() + 1;
+        (next < self.len() && self.arrival[next] == SimTime::NEVER).then(|| RequestId::new(next))
+    }
+}
