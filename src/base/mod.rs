@@ -6,6 +6,7 @@ pub mod rng;
 pub mod stats;
 pub mod time;
 
+pub use histogram::Distribution;
 pub use id::{ClientId, InstanceId, RequestId};
 pub use rng::{Rng, Stream};
 pub use time::{SimTime, Span};

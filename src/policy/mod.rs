@@ -1,6 +1,11 @@
 //! Decisions over views: admission, routers and scorers, queue order.
 
+pub mod admission;
 pub mod bundle;
+pub mod prefix_index;
+pub mod queue;
+pub mod router;
+pub mod view;
 
 pub use bundle::{
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
