@@ -55,7 +55,7 @@ impl Agenda {
         if self.winners.is_empty() {
             return;
         }
-        let mut node = (slot + self.leaves) / 2;
+        let mut node = usize::midpoint(slot, self.leaves);
         while node > 0 {
             self.winners[node] = self.winner(node);
             node /= 2;

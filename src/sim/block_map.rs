@@ -33,6 +33,7 @@ impl BlockMap {
     }
 
     /// The block that holds `index` of `chain`, or [`NO_BLOCK`].
+    #[cfg(test)]
     pub fn get(&self, chain: u32, index: u32) -> u32 {
         if self.used == 0 {
             return NO_BLOCK;

@@ -179,8 +179,8 @@ impl Collector {
             for latencies in [&mut self.all, class] {
                 latencies.ttft.add(ttft, 1);
                 latencies.e2e.add(e2e, 1);
-                if gaps > 0 {
-                    latencies.tpot.add(Span::from_ps(decoding.as_ps() / gaps), 1);
+                if let Some(tpot) = decoding.as_ps().checked_div(gaps) {
+                    latencies.tpot.add(Span::from_ps(tpot), 1);
                 }
             }
         }

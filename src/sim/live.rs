@@ -74,11 +74,6 @@ impl Live {
             _ => self.computed,
         }
     }
-
-    /// Prompt and answer tokens whose KV exists when it is done; the last answer token's too.
-    pub fn final_tokens(&self) -> u32 {
-        self.input + self.output
-    }
 }
 
 /// Live requests by slot.

@@ -105,13 +105,10 @@ impl Engine {
         for at in 0..self.members[filling].len() {
             let (order, slot) = self.members[filling][at];
             let before = self.members[needing].partition_point(|&(other, _)| other < order);
-            if needing != filling {
-                self.kv.take((before - taken) as u32);
-                taken = before;
-            } else {
-                self.kv.take(1);
-                taken = at + 1;
-            }
+            // Blocks of one token are taken and filled by the same request.
+            let reach = if needing == filling { at + 1 } else { before };
+            self.kv.take((reach - taken) as u32);
+            taken = reach;
             self.fill(slot, step, cx);
         }
         self.kv.take((self.members[needing].len() - taken) as u32);
@@ -223,8 +220,8 @@ impl Engine {
 
     /// The class of steps at which a decoding request needs a block.
     fn needing_class(&self, live: &crate::sim::live::Live) -> usize {
-        let size = i64::from(self.block_size());
-        (live.first_step as i64 + 1 - i64::from(live.input)).rem_euclid(size) as usize
+        let size = u64::from(self.block_size());
+        ((live.first_step + 1 + size - u64::from(live.input) % size) % size) as usize
     }
 
     fn enter_class(&mut self, slot: u32, cx: &Shared) {
