@@ -5,6 +5,7 @@ pub mod id;
 pub mod rng;
 pub mod stats;
 pub mod time;
+mod ziggurat;
 
 pub use histogram::Distribution;
 pub use id::{ClientId, InstanceId, RequestId};
