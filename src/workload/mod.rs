@@ -7,10 +7,14 @@
 pub mod arrivals;
 pub mod generator;
 mod inference_perf;
+#[cfg(test)]
+mod laws;
 pub mod lengths;
 mod read;
 mod read_lengths;
 mod read_short;
+#[cfg(test)]
+mod read_tests;
 pub mod spec;
 pub mod trace;
 

@@ -147,8 +147,8 @@ fn read_client(index: usize, node: &Node, problems: &mut Problems) -> Option<Cli
         prompt: prompt?,
         output: output?,
         prefix,
-        windows: windows?,
-        sessions: sessions?,
+        windows,
+        sessions,
     })
 }
 
@@ -176,27 +176,15 @@ fn read_multimodal(fields: &mut Fields) -> Option<Prompt> {
         ("video_distribution", "video_count_distribution"),
     ];
     let mut map = fields.fields("multimodal")?;
-    let text = optional(&mut map, "text_distribution");
-    let parts: Vec<Option<Option<Part>>> = KINDS
-        .iter()
-        .map(|(tokens_key, count_key)| {
-            let tokens = optional(&mut map, tokens_key);
-            let count = optional(&mut map, count_key);
-            let (tokens, count) = (tokens?, count?);
-            Some(tokens.map(|tokens| Part { count, tokens }))
-        })
-        .collect();
-    map.finish();
-    let parts: Option<Vec<Option<Part>>> = parts.into_iter().collect();
-    Some(Prompt::Multimodal { text: text?, parts: parts?.into_iter().flatten().collect() })
-}
-
-/// A distribution that may be absent; `None` where it is wrong.
-fn optional(fields: &mut Fields, key: &'static str) -> Option<Option<Lengths>> {
-    match fields.node(key).filter(|node| !is_blank(node)) {
-        Some(_) => read_lengths(fields, key).map(Some),
-        None => Some(None),
+    let text = read_lengths(&mut map, "text_distribution");
+    let mut parts = Vec::new();
+    for (tokens_key, count_key) in KINDS {
+        let tokens = read_lengths(&mut map, tokens_key);
+        let count = read_lengths(&mut map, count_key);
+        parts.extend(tokens.map(|tokens| Part { count, tokens }));
     }
+    map.finish();
+    Some(Prompt::Multimodal { text, parts })
 }
 
 fn read_prefix(fields: &mut Fields) -> Option<Prefix> {
@@ -221,13 +209,12 @@ fn read_prefix(fields: &mut Fields) -> Option<Prefix> {
 }
 
 /// The client's windows in order, those that overlap joined.
-fn read_windows(fields: &mut Fields) -> Option<Vec<Window>> {
-    let Some(mut lifecycle) = fields.fields("lifecycle") else { return Some(Vec::new()) };
+fn read_windows(fields: &mut Fields) -> Vec<Window> {
+    let Some(mut lifecycle) = fields.fields("lifecycle") else { return Vec::new() };
     let items = lifecycle.list("windows").unwrap_or_default();
     let problems = lifecycle.problems();
-    let windows: Vec<Option<Window>> = items.iter().map(|n| read_window(n, problems)).collect();
+    let mut windows: Vec<Window> = items.iter().filter_map(|n| read_window(n, problems)).collect();
     lifecycle.finish();
-    let mut windows: Vec<Window> = windows.into_iter().collect::<Option<_>>()?;
     windows.sort_by_key(|window| (window.start, window.end));
     let mut joined: Vec<Window> = Vec::with_capacity(windows.len());
     for window in windows {
@@ -236,7 +223,7 @@ fn read_windows(fields: &mut Fields) -> Option<Vec<Window>> {
             None => joined.push(window),
         }
     }
-    Some(joined)
+    joined
 }
 
 fn read_window(node: &Node, problems: &mut Problems) -> Option<Window> {
@@ -258,23 +245,16 @@ fn read_window(node: &Node, problems: &mut Problems) -> Option<Window> {
     Some(window)
 }
 
-/// Sessions; the outer `None` where they are wrong.
-fn read_sessions(fields: &mut Fields) -> Option<Option<Sessions>> {
+fn read_sessions(fields: &mut Fields) -> Option<Sessions> {
     let pacing = read_pacing(fields);
-    let Some(mut reasoning) = fields.fields("reasoning") else { return Some(None) };
-    let ratio = optional(&mut reasoning, "reason_ratio_distribution");
-    if let Some(Some(ratio)) = &ratio
-        && !matches!(ratio, Lengths::Constant(value) if *value == 0.0)
-        && !matches!(ratio, Lengths::Gaussian { clamp, .. } if clamp.max <= 0.0)
-    {
+    let mut reasoning = fields.fields("reasoning")?;
+    let ratio = read_lengths(&mut reasoning, "reason_ratio_distribution");
+    if ratio.is_some_and(|ratio| !ratio.is_zero()) {
         let at = reasoning.at();
         let message = "`reason_ratio_distribution` has no effect on the simulation";
         reasoning.problems().warning(at, message).label("reasoning tokens are answer tokens");
     }
-    let turns = match reasoning.fields("multi_turn") {
-        Some(turns) => read_turns(turns, pacing).map(Some),
-        None => Some(None),
-    };
+    let turns = reasoning.fields("multi_turn").and_then(|turns| read_turns(turns, pacing));
     reasoning.finish();
     turns
 }
@@ -283,16 +263,18 @@ fn read_turns(mut turns: Fields, pacing: Pacing) -> Option<Sessions> {
     turns.require(&["max_rounds"]);
     let max_rounds = turns.u32("max_rounds", 1..=ROUNDS_MAX);
     let think_time = turns.span("think_time_us", ARRIVAL_MAX).unwrap_or(Span::ZERO);
-    let growth = match turns.node("context_growth").filter(|node| !is_blank(node)) {
-        Some(_) => turns.one_of(
-            "context_growth",
-            &[("accumulate", Growth::Accumulate), ("none", Growth::None)],
-        ),
-        None => Some(Growth::None),
-    };
+    let table = [("accumulate", Growth::Accumulate), ("none", Growth::None)];
+    let growth = turns.node("context_growth").filter(|node| !is_blank(node));
+    let growth = growth.and_then(|_| turns.one_of("context_growth", &table));
     let single = turns.bool("single_session").unwrap_or(false);
     turns.finish();
-    Some(Sessions { max_rounds: max_rounds?, think_time, growth: growth?, pacing, single })
+    Some(Sessions {
+        max_rounds: max_rounds?,
+        think_time,
+        growth: growth.unwrap_or(Growth::None),
+        pacing,
+        single,
+    })
 }
 
 fn read_pacing(fields: &mut Fields) -> Pacing {

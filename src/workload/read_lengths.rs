@@ -104,9 +104,9 @@ fn read_params(params: &mut Fields, kind: Kind) -> Option<Lengths> {
         Kind::Gaussian => {
             params.require(&["mean"]);
             let mean = params.f64("mean", TOKENS);
-            let std_dev = or(params, "std_dev", TOKENS, 0.0);
+            let std_dev = params.f64("std_dev", TOKENS).unwrap_or(0.0);
             let clamp = read_clamp(params);
-            Some(Lengths::Gaussian { mean: mean?, std_dev: std_dev?, clamp: clamp? })
+            Some(Lengths::Gaussian { mean: mean?, std_dev, clamp: clamp? })
         }
         Kind::Exponential => {
             params.require(&["mean"]);
@@ -142,19 +142,14 @@ fn read_params(params: &mut Fields, kind: Kind) -> Option<Lengths> {
     }
 }
 
-/// The value of `key`; `absent` where it is absent, nothing where it is wrong.
-fn or(params: &mut Fields, key: &'static str, bounds: Bounds, absent: f64) -> Option<f64> {
-    if params.node(key).is_some() { params.f64(key, bounds) } else { Some(absent) }
-}
-
 fn read_log_normal(params: &mut Fields) -> (Option<f64>, Option<f64>) {
     (params.f64("mu", LOGARITHM), params.f64("sigma", Bounds::between(0.0, 30.0)))
 }
 
 fn read_clamp(params: &mut Fields) -> Option<Clamp> {
-    let min = or(params, "min", TOKENS, Clamp::NONE.min);
-    let max = or(params, "max", TOKENS, Clamp::NONE.max);
-    let clamp = Clamp::new(min?, max?);
+    let min = params.f64("min", TOKENS).unwrap_or(Clamp::NONE.min);
+    let max = params.f64("max", TOKENS).unwrap_or(Clamp::NONE.max);
+    let clamp = Clamp::new(min, max);
     if clamp.min > clamp.max {
         let (min, max) = (clamp.min, clamp.max);
         params
@@ -254,7 +249,7 @@ fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Optio
         Process::Poisson => Some(Arrivals::Poisson),
         Process::Constant => Some(Arrivals::Constant { from_zero }),
         Process::Gamma => {
-            let cv = or(fields, "cv", Bounds::between(1e-6, 1000.0), 1.0)?;
+            let cv = fields.f64("cv", Bounds::between(1e-6, 1000.0)).unwrap_or(1.0);
             if cv > 10.0 {
                 let at = fields.at();
                 fields
@@ -267,7 +262,7 @@ fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Optio
             Some(Arrivals::Gamma { cv })
         }
         Process::Weibull => {
-            let cv = or(fields, "cv", Bounds::between(0.01, 10.4), 1.0)?;
+            let cv = fields.f64("cv", Bounds::between(0.01, 10.4)).unwrap_or(1.0);
             Some(Arrivals::Weibull { cv })
         }
     }
