@@ -21,7 +21,6 @@ pub mod trace;
 pub use arrivals::Arrivals;
 pub use generator::{Generator, Limits, generate};
 pub use lengths::{Clamp, Empirical, LENGTH_MAX, Lengths};
-pub use read_short::{Preset, Presets};
 pub use spec::{
     ClientSpec, Growth, Offered, Pacing, Part, Prefix, Prompt, RateMode, Sessions, Window,
     WorkloadSpec,

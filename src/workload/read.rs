@@ -1,13 +1,13 @@
 //! Reads a workload: the reference's workload spec as it is, or one of our short forms.
 
 use crate::base::Span;
-use crate::config::{Bounds, Fields, Node, Problems, Value, read_span};
+use crate::config::{Bounds, Defaults, Fields, Node, Problems, Value, read_span};
 
 use super::arrivals::Arrivals;
 use super::inference_perf::read_inference_perf;
-use super::lengths::{LENGTH_MAX, Lengths};
+use super::lengths::LENGTH_MAX;
 use super::read_lengths::{read_arrivals, read_lengths};
-use super::read_short::{Presets, read_short};
+use super::read_short::read_short;
 use super::spec::{
     ARRIVAL_MAX, CLIENTS_MAX, ClientSpec, Growth, PREFIX_LENGTH_DEFAULT, Pacing, Part, Prefix,
     Prompt, RATE_MAX, REQUESTS_MAX, Sessions, Window, WorkloadSpec,
@@ -25,12 +25,12 @@ const CLASSES: [&str; 7] =
 impl WorkloadSpec {
     /// Reads a workload: a spec of the reference (with `clients` or `inference_perf`), or a
     /// short form `{rate, arrivals, prompt_tokens, output_tokens, ...}` or `{preset, rate, ...}`.
-    /// `None` where there was an error; all of them are in `problems`.
-    pub fn read(node: &Node, presets: &Presets, problems: &mut Problems) -> Option<Self> {
+    /// Presets come from `defaults`. `None` where there was an error; all are in `problems`.
+    pub fn read(node: &Node, defaults: &Defaults, problems: &mut Problems) -> Option<Self> {
         let errors = problems.errors();
         let is_short = node.entry("rate").is_some() || node.entry("preset").is_some();
         let spec =
-            if is_short { read_short(node, presets, problems) } else { read_full(node, problems) };
+            if is_short { read_short(node, defaults, problems) } else { read_full(node, problems) };
         let spec = spec.filter(|_| problems.errors() == errors)?;
         check_times(&spec, node, problems);
         Some(spec).filter(|_| problems.errors() == errors)

@@ -218,7 +218,7 @@ pub(super) fn read_arrivals(fields: &mut Fields) -> Option<Arrivals> {
                     .error("shape", "`shape` and `scale` belong to `gamma` and `weibull`")
                     .label("not with this process");
             }
-            read_process(&mut arrival, process, false)
+            Some(read_process(&mut arrival, process, false))
         }
         None => None,
     };
@@ -227,16 +227,13 @@ pub(super) fn read_arrivals(fields: &mut Fields) -> Option<Arrivals> {
 }
 
 /// Arrivals of the short forms: `arrivals: gamma` with `cv` beside it; Poisson by default.
-pub(super) fn read_short_arrivals(fields: &mut Fields) -> Option<Arrivals> {
-    let process = match fields.node("arrivals") {
-        Some(_) => fields.one_of("arrivals", &PROCESSES)?,
-        None => Process::Poisson,
-    };
+pub(super) fn read_short_arrivals(fields: &mut Fields) -> Arrivals {
+    let process = fields.one_of("arrivals", &PROCESSES).unwrap_or(Process::Poisson);
     read_process(fields, process, true)
 }
 
 /// A process at the client's rate, with `cv` in the same map.
-fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Option<Arrivals> {
+fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Arrivals {
     let cv = fields.node("cv").filter(|node| node.as_f64() != Some(0.0));
     if let (Some(cv), Process::Poisson | Process::Constant) = (cv, process) {
         fields
@@ -246,8 +243,8 @@ fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Optio
             .hint("`gamma` and `weibull` take a `cv`");
     }
     match process {
-        Process::Poisson => Some(Arrivals::Poisson),
-        Process::Constant => Some(Arrivals::Constant { from_zero }),
+        Process::Poisson => Arrivals::Poisson,
+        Process::Constant => Arrivals::Constant { from_zero },
         Process::Gamma => {
             let cv = fields.f64("cv", Bounds::between(1e-6, 1000.0)).unwrap_or(1.0);
             if cv > 10.0 {
@@ -257,13 +254,13 @@ fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Optio
                     .warning(at, "gamma arrivals with a `cv` above 10 are drawn as poisson")
                     .label("as in the reference")
                     .hint("a `cv` of at most 10 is honoured");
-                return Some(Arrivals::Poisson);
+                return Arrivals::Poisson;
             }
-            Some(Arrivals::Gamma { cv })
+            Arrivals::Gamma { cv }
         }
         Process::Weibull => {
             let cv = fields.f64("cv", Bounds::between(0.01, 10.4)).unwrap_or(1.0);
-            Some(Arrivals::Weibull { cv })
+            Arrivals::Weibull { cv }
         }
     }
 }

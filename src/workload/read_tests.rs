@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::base::Span;
-use crate::config::{Problems, Severity, parse};
+use crate::config::{Defaults, Problems, Severity, parse};
 
 const GOOD: &str = r#"
 version: "2"
@@ -40,20 +40,19 @@ clients:
       image_count_distribution: {type: gaussian, params: {mean: 1, std_dev: 1, min: 0, max: 3}}
 "#;
 
-fn presets() -> Presets {
-    let text = "chatbot:\n  prompt_tokens: {mean: 256, std_dev: 100, min: 2, max: 800}\n  \
-                output_tokens: {mean: 256, std_dev: 100, min: 1, max: 1024}\n";
-    let mut problems = Problems::new();
-    let node = parse("presets.yaml", text, &mut problems).expect("valid YAML");
-    let presets = Presets::read(&node, &mut problems);
-    assert!(problems.is_empty());
-    presets
-}
+const PRESET: &str = "preset: chatbot\nrate: 100\nnum_requests: 50\n";
+
+const SHORT: &str = "rate: 500\narrivals: constant\nprompt_tokens: {mean: 100, std_dev: 10, min: 2, max: 700}\n\
+         output_tokens: 64\nprefix_tokens: 32\nduration: 60s\nslo_class: critical\n";
+
+const STAGES: &str = "inference_perf:\n  stages: [{rate: 10, duration: 30}, {rate: 40, duration: 10}]\n  \
+         shared_prefix: {num_unique_system_prompts: 2, num_users_per_system_prompt: 3, \
+         system_prompt_len: 100, question_len: 20, output_len: 30}\n";
 
 fn read(text: &str) -> (Option<WorkloadSpec>, Problems) {
     let mut problems = Problems::new();
     let node = parse("workload.yaml", text, &mut problems).expect("valid YAML");
-    let spec = WorkloadSpec::read(&node, &presets(), &mut problems);
+    let spec = WorkloadSpec::read(&node, Defaults::embedded(), &mut problems);
     assert_eq!(spec.is_none(), problems.has_errors());
     (spec, problems)
 }
@@ -99,16 +98,13 @@ fn the_references_spec_reads_as_it_is() {
 
 #[test]
 fn short_forms_are_one_client() {
-    let spec = good(
-        "rate: 500\narrivals: constant\nprompt_tokens: {mean: 100, std_dev: 10, min: 2, max: 700}\n\
-         output_tokens: 64\nprefix_tokens: 32\nduration: 60s\nslo_class: critical\n",
-    );
+    let spec = good(SHORT);
     assert_eq!(spec.clients[0].arrivals, Arrivals::Constant { from_zero: true });
     assert_eq!(spec.clients[0].output, Lengths::Constant(64.0));
     assert_eq!(spec.clients[0].slo_class, "critical");
     assert_eq!(spec.horizon, Some(Span::from_secs(60.0)));
     assert_eq!(good("rate: 1\n"), WorkloadSpec::rate_mode(RateMode::default()));
-    let chatbot = good("preset: chatbot\nrate: 100\nnum_requests: 50\n");
+    let chatbot = good(PRESET);
     assert_eq!(chatbot.clients[0].output, Lengths::gaussian(256.0, 100.0, 1.0, 1024.0));
     assert_eq!(chatbot.num_requests, Some(50));
     let gamma = good("rate: 1\narrivals: gamma\ncv: 2\n");
@@ -117,11 +113,7 @@ fn short_forms_are_one_client() {
 
 #[test]
 fn stages_of_inference_perf_keep_their_own_rates() {
-    let spec = good(
-        "inference_perf:\n  stages: [{rate: 10, duration: 30}, {rate: 40, duration: 10}]\n  \
-         shared_prefix: {num_unique_system_prompts: 2, num_users_per_system_prompt: 3, \
-         system_prompt_len: 100, question_len: 20, output_len: 30}\n",
-    );
+    let spec = good(STAGES);
     assert_eq!(spec.clients.len(), 6);
     let trace = generate(&spec, 1, spec.limits());
     let stage = crate::base::SimTime::from_secs(30.0);
@@ -157,14 +149,14 @@ fn every_problem_is_reported_at_once_with_its_line() {
 #[test]
 fn wrong_values_are_named() {
     for (from, to, message) in [
-        ("process: weibull", "process: wiebull", "no such process: `wiebull`"),
+        ("process: weibull", "process: wiebull", "`process` cannot be `wiebull`"),
         ("cv: 1.5", "cv: 11", "`cv` must be between 0.01 and 10.4, not `11`"),
-        ("slo_class: interactive", "slo_class: urgent", "no such slo_class: `urgent`"),
+        ("slo_class: interactive", "slo_class: urgent", "`slo_class` cannot be `urgent`"),
         ("max: 4000", "max: 3, min: 9", "no length lies between 9 and 3"),
         ("16: 1, 64: 3", "16: 0", "an empirical distribution needs a weight above 0"),
         ("16: 1, 64: 3", "many: 1", "`many` is not a length"),
         ("max_rounds: 3", "max_rounds: 0", "`max_rounds` must be between 1 and 100000, not `0`"),
-        ("context_growth: accumulate", "context_growth: x", "no such context_growth: `x`"),
+        ("context_growth: accumulate", "context_growth: x", "`context_growth` cannot be `x`"),
     ] {
         assert_eq!(wrong_with(from, to), message);
     }
@@ -253,4 +245,54 @@ fn workloads_of_the_golden_cases_read() {
         seen += 1;
     }
     assert!(seen > 0, "the folder has cases");
+}
+
+/// Values that readers have stumbled over elsewhere.
+const ODD: [&str; 16] = [
+    "-1",
+    "0",
+    "1e308",
+    "-1e308",
+    ".nan",
+    ".inf",
+    "9223372036854775807",
+    "1e-300",
+    "''",
+    "[]",
+    "{}",
+    "null",
+    "true",
+    "gamma",
+    "constant",
+    "16777217",
+];
+
+/// `text` with the `n`th value replaced.
+fn mutated(text: &str, n: usize, value: &str) -> String {
+    let spots: Vec<usize> = text.match_indices(": ").map(|(at, _)| at + 2).collect();
+    let at = spots[n % spots.len()];
+    let end = text[at..].find([',', '}', '\n']).map_or(text.len(), |length| at + length);
+    format!("{}{value}{}", &text[..at], &text[end..])
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_file_makes_the_reader_or_the_generator_panic(
+        file in 0..4_usize,
+        changes in proptest::collection::vec((0..100_usize, 0..ODD.len()), 1..4),
+    ) {
+        let mut text = [GOOD, SHORT, STAGES, PRESET][file].to_owned();
+        for (n, odd) in changes {
+            text = mutated(&text, n, ODD[odd]);
+        }
+        let mut problems = Problems::new();
+        if let Some(node) = parse("workload.yaml", &text, &mut problems)
+            && let Some(spec) = WorkloadSpec::read(&node, Defaults::embedded(), &mut problems)
+        {
+            let offered = spec.offered();
+            proptest::prop_assert!(offered.requests_per_s > 0.0 && offered.requests_per_s < 1e12);
+            let few = Limits { max_requests: Some(20), ..Limits::default() };
+            proptest::prop_assert!(generate(&spec, 1, few.or(spec.limits())).len() <= 20);
+        }
+    }
 }
