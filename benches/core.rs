@@ -4,11 +4,13 @@
 //! one thread; the spread, decode steps per second, allocations in the loop and bytes per request
 //! go to stderr. `BLIS_OPT_BENCH_RUNS` sets the number of runs (default 7).
 
+#![allow(clippy::disallowed_methods, reason = "a bench looks at the clock")]
+
 use blis_opt::base::{SimTime, Span};
 use blis_opt::config::{self, Defaults, Problems};
 use blis_opt::policy::{PolicyBundle, read_bundle};
 use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate};
-use blis_opt::workload::{Limits, Presets, Trace, WorkloadSpec, generate};
+use blis_opt::workload::{Limits, Trace, WorkloadSpec, generate};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -54,7 +56,7 @@ fn case(name: &str, bundle: &str, workload: &str, requests: u64) -> Case {
     let node = read(bundle, &mut problems);
     let bundle = read_bundle(&node, defaults, &mut problems).expect("a valid bundle");
     let node = read(workload, &mut problems);
-    let workload = WorkloadSpec::read(&node, &Presets::default(), &mut problems);
+    let workload = WorkloadSpec::read(&node, defaults, &mut problems);
     let workload = workload.expect("a valid workload");
     Case { name: name.into(), bundle, workload, requests }
 }
