@@ -1,0 +1,40 @@
+//! The short forms of a workload: one stream of requests at one rate.
+
+use crate::config::{Defaults, Fields, Node, Preset, PresetLengths, Problems};
+
+use super::lengths::{LENGTH_MAX, Lengths};
+use super::read::{RATE, read_class, read_limits};
+use super::read_lengths::{read_short_arrivals, read_short_lengths};
+use super::spec::{RateMode, WorkloadSpec};
+
+pub(super) fn read_short(
+    node: &Node,
+    defaults: &Defaults,
+    problems: &mut Problems,
+) -> Option<WorkloadSpec> {
+    let mut fields = Fields::of(node, "the workload", problems)?;
+    let mut mode = RateMode::default();
+    let presets = defaults.presets.iter();
+    let table: Vec<(&str, &Preset)> = presets.map(|it| (it.name.as_str(), it)).collect();
+    if let Some(preset) = fields.one_of("preset", &table) {
+        mode.prompt = gaussian(&preset.prompt);
+        mode.output = gaussian(&preset.output);
+    }
+    fields.require(&["rate"]);
+    mode.rate = fields.f64("rate", RATE).unwrap_or(mode.rate);
+    mode.arrivals = read_short_arrivals(&mut fields);
+    mode.prompt = read_short_lengths(&mut fields, "prompt_tokens").unwrap_or(mode.prompt);
+    mode.output = read_short_lengths(&mut fields, "output_tokens").unwrap_or(mode.output);
+    let prefix_tokens = fields.u32("prefix_tokens", 0..=LENGTH_MAX);
+    mode.prefix_tokens = prefix_tokens.unwrap_or(mode.prefix_tokens);
+    mode.slo_class = read_class(&mut fields);
+    let (horizon, num_requests, seed) = read_limits(&mut fields, "duration");
+    fields.finish();
+    let spec = WorkloadSpec::rate_mode(mode);
+    Some(WorkloadSpec { horizon, num_requests, seed, ..spec })
+}
+
+fn gaussian(lengths: &PresetLengths) -> Lengths {
+    let (min, max) = (f64::from(lengths.min), f64::from(lengths.max));
+    Lengths::gaussian(lengths.mean, lengths.std_dev, min, max)
+}
