@@ -1,1 +1,3 @@
+//! The command line of `blis-opt`; see [`blis_opt::cli`].
+
 fn main() {}

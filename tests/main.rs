@@ -1,4 +1,5 @@
-//! All integration tests in one binary.
+//! All integration tests, in one binary so that linking happens once.
 
 mod bad_input;
+mod golden;
 mod samplers;
