@@ -1,1 +1,45 @@
 //! What to try next: space, candidate, objective, proposers, study, journal, frontier.
+//!
+//! ```text
+//! space + history --propose--> Candidate --cube/template--> policy --Evaluator--> Figures per seed
+//!      ^                                                                             |
+//!      +------------- Trial <--journal-- Score <--------------objective--------------+
+//! ```
+//!
+//! A study is a deterministic machine over its journal: the next batch is a function of the space
+//! and of the trials journalled so far, never of a clock, a thread or hidden state. To resume is
+//! to read the journal and go on.
+
+pub mod candidate;
+pub mod cube;
+pub mod error;
+pub mod evaluate;
+pub mod journal;
+pub mod metric;
+pub mod objective;
+pub mod pareto;
+pub mod propose;
+pub mod read;
+pub mod relation;
+pub mod runs;
+pub mod score;
+pub mod simulated;
+pub mod space;
+pub mod state;
+pub mod study;
+pub mod template;
+
+pub use candidate::{Candidate, KnobValue};
+pub use error::StudyError;
+pub use evaluate::{Evaluator, Job, RunResult, Sink};
+pub use metric::{Better, Figures, MetricName};
+pub use objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
+pub use propose::{Origin, Proposal, Proposer, ProposerKind};
+pub use read::{Source, SourceRole, SpaceFile, read_space};
+pub use runs::RunLength;
+pub use score::{ConstraintScore, Score};
+pub use simulated::SimulatedEvaluator;
+pub use space::{Budget, Condition, Domain, Knob, SearchSpace, Seeds};
+pub use state::{StudyState, Trial, Verification};
+pub use study::{Mode, NoObserver, Observer, Phase, Progress, Study, StudyEnd, StudyOptions};
+pub use template::Template;

@@ -1,0 +1,193 @@
+//! A candidate: one value per knob, in canonical form.
+
+use serde_json::{Map, Value as Json};
+
+use super::space::{Domain, SearchSpace};
+
+/// The value of one knob.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum KnobValue {
+    /// Of an integer knob.
+    Int(i64),
+    /// Of a float knob; finite.
+    Float(f64),
+    /// Of a choice: which one.
+    Choice(usize),
+}
+
+/// One point of a search space. Two candidates that mean the same policy are equal: values that
+/// do not matter rest, and values that matter up to a factor are scaled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    values: Vec<KnobValue>,
+}
+
+impl Candidate {
+    /// The canonical form of `values`, one per knob and each in its domain: inactive knobs rest,
+    /// floats have six significant digits, and each group that matters only up to a factor is
+    /// scaled up until its first knob meets its upper bound.
+    pub fn canonical(space: &SearchSpace, values: Vec<KnobValue>) -> Self {
+        let mut candidate = Self { values };
+        for index in 0..space.knobs.len() {
+            let rounded = candidate.rounded(space, index);
+            candidate.values[index] = rounded;
+        }
+        // A condition may name a knob that another one switches off: decide on the values as
+        // given, then let all that is off rest.
+        let active: Vec<bool> =
+            (0..space.knobs.len()).map(|index| candidate.is_active(space, index)).collect();
+        for (index, knob) in space.knobs.iter().enumerate() {
+            if !active[index] {
+                candidate.values[index] = knob.rest;
+            }
+        }
+        for group in &space.scale_groups {
+            if group.iter().all(|&index| active[index]) {
+                candidate.scale(space, group);
+            }
+        }
+        candidate
+    }
+
+    /// The value of every knob.
+    pub fn values(&self) -> &[KnobValue] {
+        &self.values
+    }
+
+    /// The same candidate with another value for knob `index`, canonical again.
+    #[must_use]
+    pub fn with(&self, space: &SearchSpace, index: usize, value: KnobValue) -> Self {
+        let mut values = self.values.clone();
+        values[index] = value;
+        Self::canonical(space, values)
+    }
+
+    /// Whether knob `index` matters: all its conditions hold, on knobs that matter themselves.
+    pub fn is_active(&self, space: &SearchSpace, index: usize) -> bool {
+        space.knobs[index].when.iter().all(|condition| {
+            condition.values.contains(&self.values[condition.knob])
+                && self.is_active(space, condition.knob)
+        })
+    }
+
+    /// The number behind knob `index`, where it has one.
+    pub fn number(&self, index: usize) -> Option<f64> {
+        match self.values[index] {
+            KnobValue::Int(value) => Some(value as f64),
+            KnobValue::Float(value) => Some(value),
+            KnobValue::Choice(_) => None,
+        }
+    }
+
+    /// Every active knob with its value, for people.
+    pub fn labels(&self, space: &SearchSpace) -> Vec<(String, String)> {
+        (0..space.knobs.len())
+            .filter(|&index| self.is_active(space, index))
+            .map(|index| {
+                let knob = &space.knobs[index];
+                (knob.path.clone(), knob.domain.label(self.values[index]))
+            })
+            .collect()
+    }
+
+    /// The active knobs as a JSON object from path to value; a choice by its label.
+    pub fn to_json(&self, space: &SearchSpace) -> Json {
+        let mut object = Map::new();
+        for (index, knob) in space.knobs.iter().enumerate() {
+            if !self.is_active(space, index) {
+                continue;
+            }
+            let value = match self.values[index] {
+                KnobValue::Int(value) => Json::from(value),
+                KnobValue::Float(value) => Json::from(value),
+                KnobValue::Choice(_) => Json::from(knob.domain.label(self.values[index])),
+            };
+            object.insert(knob.path.clone(), value);
+        }
+        Json::Object(object)
+    }
+
+    /// Reads what [`Candidate::to_json`] wrote. Knobs that are left out rest.
+    ///
+    /// # Errors
+    /// A sentence about the first value that is not in its knob's domain.
+    pub fn from_json(space: &SearchSpace, json: &Json) -> Result<Self, String> {
+        let object = json.as_object().ok_or("a candidate is an object from path to value")?;
+        if let Some(path) = object.keys().find(|path| space.knob(path).is_none()) {
+            return Err(format!("no knob `{path}` in this search space"));
+        }
+        let mut values = Vec::with_capacity(space.knobs.len());
+        for knob in &space.knobs {
+            values.push(match object.get(&knob.path) {
+                None => knob.rest,
+                Some(json) => value_of(&knob.domain, json)
+                    .ok_or_else(|| format!("`{}` cannot be {json}", knob.path))?,
+            });
+        }
+        Ok(Self::canonical(space, values))
+    }
+
+    /// A stable 64-bit name: equal candidates of one space have equal names, on any machine.
+    pub fn hash(&self, space: &SearchSpace) -> u64 {
+        fnv1a(self.to_json(space).to_string().as_bytes())
+    }
+
+    fn rounded(&self, space: &SearchSpace, index: usize) -> KnobValue {
+        match (&space.knobs[index].domain, self.values[index]) {
+            (Domain::Float { low, high, .. }, KnobValue::Float(value)) => {
+                // The bounds are kept as written, however long.
+                let on_bound = value <= *low || value >= *high;
+                let rounded = if on_bound { value } else { six_digits(value) };
+                KnobValue::Float(rounded.clamp(*low, *high))
+            }
+            (_, value) => value,
+        }
+    }
+
+    fn scale(&mut self, space: &SearchSpace, group: &[usize]) {
+        let room = |values: &[KnobValue], index: usize| match (
+            &space.knobs[index].domain,
+            values[index],
+        ) {
+            (Domain::Float { high, .. }, KnobValue::Float(value)) if value > 0.0 => high / value,
+            _ => f64::INFINITY,
+        };
+        let factor =
+            group.iter().map(|&index| room(&self.values, index)).fold(f64::INFINITY, f64::min);
+        if factor <= 1.0 || !factor.is_finite() {
+            return;
+        }
+        for &index in group {
+            let Domain::Float { low, high, .. } = space.knobs[index].domain else { continue };
+            let KnobValue::Float(value) = self.values[index] else { continue };
+            let meets_bound = high / value <= factor;
+            let scaled = if meets_bound { high } else { six_digits(value * factor) };
+            self.values[index] = KnobValue::Float(scaled.clamp(low, high));
+        }
+    }
+}
+
+fn value_of(domain: &Domain, json: &Json) -> Option<KnobValue> {
+    let value = match domain {
+        Domain::Int { .. } => KnobValue::Int(json.as_i64()?),
+        Domain::Float { .. } => KnobValue::Float(json.as_f64()?),
+        Domain::Choice { labels } => {
+            let label = json.as_str()?;
+            KnobValue::Choice(labels.iter().position(|known| known == label)?)
+        }
+    };
+    domain.contains(value).then_some(value)
+}
+
+/// `value` rounded to six significant decimal digits.
+pub(super) fn six_digits(value: f64) -> f64 {
+    // Decimal text is the one rounding that gives the same short number everywhere.
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
+/// FNV-1a, 64 bit: small, stable, and good enough to tell texts apart.
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

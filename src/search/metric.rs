@@ -1,0 +1,346 @@
+//! Every figure of a run by name: what an objective, a constraint or an axis may ask for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::PolicyBundle;
+use crate::sim::Outcome;
+use crate::sim::outcome::{Counts, Summary};
+
+/// The figures of one run by name. A figure that does not exist in a run (a quantile of nothing,
+/// a cost per token where none was made) is absent; no figure is NaN or infinite.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Figures(BTreeMap<String, f64>);
+
+/// The name of a figure: `ttft_p99_ms`, or of one class: `interactive.ttft_p99_ms`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MetricName(String);
+
+/// Which way a figure is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// Smaller is better.
+    Lower,
+    /// Larger is better.
+    Higher,
+}
+
+/// What the registry says about a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Which way it is good.
+    pub better: Better,
+    /// What it measures, with its unit.
+    pub about: &'static str,
+}
+
+/// The distributions of a run, each with mean, quantiles and maximum in milliseconds.
+const DISTRIBUTIONS: [&str; 5] = ["ttft", "tpot", "itl", "e2e", "scheduling_delay"];
+/// The distributions that are also kept per class.
+const CLASS_DISTRIBUTIONS: [&str; 3] = ["ttft", "tpot", "e2e"];
+/// What is told of each distribution.
+const STATISTICS: [&str; 6] = ["mean", "p50", "p90", "p95", "p99", "max"];
+
+/// Figures that are not statistics of a distribution.
+pub const METRICS: [Metric; 22] = [
+    higher("throughput_rps", "measured requests completed per second"),
+    higher("output_tokens_per_s", "answer tokens of those requests per second"),
+    higher("total_tokens_per_s", "prompt and answer tokens of those requests per second"),
+    higher("completed_ratio", "share of measured requests that were answered in full"),
+    lower("rejected_ratio", "share of measured requests turned away at admission"),
+    lower("dropped_ratio", "share of measured requests too large for an instance's KV cache"),
+    higher("injected_requests", "measured requests that reached the cluster"),
+    higher("completed_requests", "measured requests answered in full"),
+    higher("cache_hit_rate", "prefix-cache hits over hits and misses, in blocks"),
+    lower("preemptions", "requests thrown out of a batch, whole run"),
+    lower("kv_utilization_mean", "mean share of KV blocks in use while stepping"),
+    lower("kv_utilization_peak", "largest share of KV blocks in use on any instance"),
+    lower("busy_fraction", "share of the measured window spent stepping, mean over instances"),
+    higher("jain_fairness", "Jain's index of requests per instance"),
+    lower("growth_rps", "growth of the requests in the system, per second"),
+    lower("instances", "instances of the fleet"),
+    lower("gpus", "GPUs of the fleet"),
+    lower("cost_per_hour", "US dollars per hour of the fleet"),
+    lower("cost_per_million_tokens", "US dollars per million prompt and answer tokens"),
+    lower("cost_per_million_output_tokens", "US dollars per million answer tokens"),
+    higher("fitness", "weighted score of throughput and latency, under `objective.weights`"),
+    higher("stable", "1 where the queue stopped growing, else 0"),
+];
+
+/// Figures besides distributions that are also kept per class.
+const CLASS_METRICS: [&str; 5] = [
+    "completed_ratio",
+    "rejected_ratio",
+    "dropped_ratio",
+    "injected_requests",
+    "completed_requests",
+];
+
+const fn lower(name: &'static str, about: &'static str) -> Metric {
+    Metric { name, better: Better::Lower, about }
+}
+
+const fn higher(name: &'static str, about: &'static str) -> Metric {
+    Metric { name, better: Better::Higher, about }
+}
+
+/// The names of all figures of a whole run, classes left out.
+pub fn names() -> Vec<String> {
+    let mut names = statistics(&DISTRIBUTIONS);
+    names.extend(METRICS.iter().map(|metric| metric.name.to_owned()));
+    names
+}
+
+/// The names of the figures that each class has.
+pub fn class_names() -> Vec<String> {
+    let mut names = statistics(&CLASS_DISTRIBUTIONS);
+    names.extend(CLASS_METRICS.iter().map(|&name| name.to_owned()));
+    names
+}
+
+fn statistics(distributions: &[&str]) -> Vec<String> {
+    let pairs = distributions.iter().flat_map(|name| STATISTICS.iter().map(move |of| (name, of)));
+    pairs.map(|(name, of)| format!("{name}_{of}_ms")).collect()
+}
+
+impl MetricName {
+    /// The figure called `name`, under `classes` of the workload (`None`: not known, any class
+    /// name will do).
+    ///
+    /// # Errors
+    /// The nearest name, where one is near.
+    pub fn parse(name: &str, classes: Option<&[String]>) -> Result<Self, Option<String>> {
+        let known = match name.rsplit_once('.') {
+            None => names(),
+            Some((class, _)) => {
+                let prefixed = |class: &str| {
+                    class_names().into_iter().map(|name| format!("{class}.{name}")).collect()
+                };
+                match classes {
+                    None => prefixed(class),
+                    Some(classes) => {
+                        classes.iter().flat_map(|class| -> Vec<String> { prefixed(class) }).collect()
+                    }
+                }
+            }
+        };
+        if known.iter().any(|known| known == name) {
+            return Ok(Self(name.to_owned()));
+        }
+        Err(nearest(name, known.iter().map(String::as_str)).map(str::to_owned))
+    }
+
+    /// A name that is known to be right.
+    pub(super) fn known(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Which way the figure is good.
+    pub fn better(&self) -> Better {
+        let plain = self.0.rsplit_once('.').map_or(self.0.as_str(), |(_, plain)| plain);
+        let listed = METRICS.iter().find(|metric| metric.name == plain);
+        listed.map_or(Better::Lower, |metric| metric.better)
+    }
+}
+
+impl std::fmt::Display for MetricName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The candidate most like `name`, where it is like it at all; ties go to the first.
+pub(super) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let mut best: Option<(f64, &str)> = None;
+    for candidate in candidates {
+        let likeness = strsim::jaro_winkler(name, candidate);
+        if likeness > best.map_or(0.8, |(likeness, _)| likeness) {
+            best = Some((likeness, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+impl Figures {
+    /// The figures of `outcome`, run under `bundle`.
+    pub fn of(outcome: &Outcome, bundle: &PolicyBundle) -> Self {
+        let mut figures = Self::default();
+        let summaries = [
+            ("ttft", &outcome.ttft),
+            ("tpot", &outcome.tpot),
+            ("itl", &outcome.itl),
+            ("e2e", &outcome.e2e),
+            ("scheduling_delay", &outcome.scheduling_delay),
+        ];
+        for (name, summary) in summaries {
+            figures.set_summary("", name, summary);
+        }
+        figures.set_counts("", &outcome.measured);
+        for class in &outcome.classes {
+            let prefix = format!("{}.", class.name);
+            let summaries =
+                [("ttft", &class.ttft), ("tpot", &class.tpot), ("e2e", &class.e2e)];
+            for (name, summary) in summaries {
+                figures.set_summary(&prefix, name, summary);
+            }
+            figures.set_counts(&prefix, &class.measured);
+        }
+        figures.set_rates(outcome);
+        figures.set_costs(outcome, bundle);
+        figures
+    }
+
+    /// The figure called `name`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.get(name).copied()
+    }
+
+    /// Sets a figure; NaN and infinity take it away.
+    pub fn set(&mut self, name: &str, value: f64) {
+        if value.is_finite() {
+            self.0.insert(name.to_owned(), value);
+        } else {
+            self.0.remove(name);
+        }
+    }
+
+    /// All figures in order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(name, &value)| (name.as_str(), value))
+    }
+
+    fn set_summary(&mut self, prefix: &str, name: &str, summary: &Summary) {
+        if summary.count == 0 {
+            return;
+        }
+        let values = [
+            summary.mean_ms,
+            summary.p50_ms,
+            summary.p90_ms,
+            summary.p95_ms,
+            summary.p99_ms,
+            summary.max_ms,
+        ];
+        for (statistic, value) in STATISTICS.iter().zip(values) {
+            self.set(&format!("{prefix}{name}_{statistic}_ms"), value);
+        }
+    }
+
+    fn set_counts(&mut self, prefix: &str, counts: &Counts) {
+        let injected = counts.injected as f64;
+        // 0/0 is NaN, which `set` leaves out.
+        let ratios = [
+            ("completed_ratio", counts.completed as f64 / injected),
+            ("rejected_ratio", counts.rejected as f64 / injected),
+            ("dropped_ratio", counts.dropped as f64 / injected),
+            ("injected_requests", injected),
+            ("completed_requests", counts.completed as f64),
+        ];
+        for (name, value) in ratios {
+            self.set(&format!("{prefix}{name}"), value);
+        }
+    }
+
+    fn set_rates(&mut self, outcome: &Outcome) {
+        self.set("throughput_rps", outcome.throughput_rps);
+        self.set("output_tokens_per_s", outcome.output_tokens_per_s);
+        self.set("total_tokens_per_s", outcome.total_tokens_per_s);
+        self.set("cache_hit_rate", outcome.cache_hit_rate);
+        self.set("preemptions", outcome.preemptions as f64);
+        self.set("kv_utilization_mean", outcome.kv_utilization_mean);
+        self.set("kv_utilization_peak", outcome.kv_utilization_peak);
+        self.set("busy_fraction", outcome.busy_fraction);
+        self.set("jain_fairness", outcome.jain_fairness);
+        self.set("growth_rps", outcome.stability.growth_rps);
+        self.set("stable", f64::from(u8::from(outcome.stability.stable)));
+    }
+
+    fn set_costs(&mut self, outcome: &Outcome, bundle: &PolicyBundle) {
+        let cost = bundle.cost_per_hour();
+        let per_million = |tokens_per_s: f64| cost / (tokens_per_s * 3600.0) * 1e6;
+        let gpus = bundle.pools.iter().map(|pool| {
+            f64::from(pool.instances) * f64::from(pool.gpus_per_instance)
+        });
+        self.set("instances", f64::from(bundle.instances()));
+        self.set("gpus", gpus.sum());
+        self.set("cost_per_hour", cost);
+        self.set("cost_per_million_tokens", per_million(outcome.total_tokens_per_s));
+        self.set("cost_per_million_output_tokens", per_million(outcome.output_tokens_per_s));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::outcome::ClassOutcome;
+
+    #[test]
+    fn a_misspelt_metric_is_answered_by_the_nearest() {
+        assert!(MetricName::parse("ttft_p99_ms", None).is_ok());
+        assert_eq!(
+            MetricName::parse("ttft_p9_ms", None),
+            Err(Some("ttft_p99_ms".to_owned()))
+        );
+        assert_eq!(MetricName::parse("zzz", None), Err(None));
+    }
+
+    #[test]
+    fn class_metrics_need_a_class_of_the_workload() {
+        let classes = ["interactive".to_owned()];
+        assert!(MetricName::parse("interactive.ttft_p99_ms", Some(&classes)).is_ok());
+        assert_eq!(
+            MetricName::parse("interactiv.ttft_p99_ms", Some(&classes)),
+            Err(Some("interactive.ttft_p99_ms".to_owned()))
+        );
+        assert!(MetricName::parse("interactive.cost_per_hour", Some(&classes)).is_err());
+    }
+
+    #[test]
+    fn figures_of_nothing_are_absent_and_never_zero() {
+        let mut outcome = Outcome::default();
+        outcome.classes.push(ClassOutcome { name: "batch".to_owned(), ..Default::default() });
+        let mut figures = Figures::default();
+        figures.set_summary("", "ttft", &outcome.ttft);
+        figures.set_counts("batch.", &outcome.classes[0].measured);
+        assert_eq!(figures.get("ttft_p99_ms"), None);
+        assert_eq!(figures.get("batch.completed_ratio"), None);
+        assert_eq!(figures.get("batch.injected_requests"), Some(0.0));
+    }
+
+    #[test]
+    fn every_listed_figure_but_the_fitness_is_filled_by_a_full_outcome() {
+        let bundle = crate::search::simulated::tests::bundle(2, 3.5);
+        let summary = Summary { count: 1, p99_ms: 7.0, ..Summary::default() };
+        let outcome = Outcome {
+            measured: Counts { injected: 4, completed: 3, rejected: 1, ..Counts::default() },
+            ttft: summary,
+            tpot: summary,
+            itl: summary,
+            e2e: summary,
+            scheduling_delay: summary,
+            total_tokens_per_s: 100.0,
+            output_tokens_per_s: 50.0,
+            ..Outcome::default()
+        };
+        let figures = Figures::of(&outcome, &bundle);
+        for name in names() {
+            assert_eq!(figures.get(&name).is_some(), name != "fitness", "{name}");
+        }
+        assert_eq!(figures.get("completed_ratio"), Some(0.75));
+        assert_eq!(figures.get("cost_per_hour"), Some(2.0 * 2.0 * 3.5));
+        let per_million = figures.get("cost_per_million_tokens").expect("tokens were made");
+        assert!((per_million - 14.0 / 0.36).abs() < 1e-9);
+    }
+}
