@@ -1,1 +1,4 @@
+//! One binary for all integration tests, so that linking happens once.
 
+mod cli;
+mod tidy;

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::cost::{cost_lines, usd_per_million_tokens};
+use super::cost::cost_lines;
 use super::estimate::Estimate;
 use super::number::{count, decimal, milliseconds_digits, ms, percent, plural, usd};
 use super::table::Table;
 use crate::policy::PolicyBundle;
+use crate::search::metric::Figures;
 use crate::sim::Outcome;
 use crate::sim::outcome::{ClassOutcome, Counts, Summary};
 
@@ -28,8 +29,8 @@ pub struct RunReport {
     pub seeds: Vec<u64>,
     /// What each seed gave, at least one.
     pub outcomes: Vec<Outcome>,
-    /// Weighted fitness per seed, where it was asked for.
-    pub fitness: Option<Vec<f64>>,
+    /// The same by name, and the fitness where it was asked for; one per outcome.
+    pub figures: Vec<Figures>,
 }
 
 /// A latency of an outcome, with its name in tables and in JSON.
@@ -66,6 +67,12 @@ impl RunReport {
     /// One figure over the seeds.
     pub fn estimate(&self, figure: impl Fn(&Outcome) -> f64) -> Estimate {
         Estimate::of(&self.outcomes.iter().map(figure).collect::<Vec<_>>())
+    }
+
+    /// A figure by name over the seeds; `None` unless every seed has it.
+    pub fn figure(&self, name: &str) -> Option<Estimate> {
+        let values: Option<Vec<f64>> = self.figures.iter().map(|run| run.get(name)).collect();
+        values.map(|values| Estimate::of(&values))
     }
 
     /// The whole report for people; the instances' table in full where `all_instances`.
@@ -175,8 +182,8 @@ impl RunReport {
             ("cost", self.cost_line()),
         ];
         lines.extend(cost_lines(&self.bundle).into_iter().map(|line| ("", line)));
-        if let Some(fitness) = &self.fitness {
-            lines.push(("fitness", Estimate::of(fitness).show(|value| decimal(value, 6))));
+        if let Some(fitness) = self.figure("fitness") {
+            lines.push(("fitness", fitness.show(|value| decimal(value, 6))));
         }
         let mut text = String::new();
         for (name, line) in lines {
@@ -208,15 +215,12 @@ impl RunReport {
     }
 
     fn cost_line(&self) -> String {
-        let per_hour = self.bundle.cost_per_hour();
-        let per_million = |tokens: fn(&Outcome) -> f64| {
-            self.estimate(|outcome| usd_per_million_tokens(per_hour, tokens(outcome))).show(usd)
-        };
+        let per_million = |name| self.figure(name).map_or("-".to_owned(), |cost| cost.show(usd));
         format!(
             "{} per hour; {} per million output tokens, {} per million tokens",
-            usd(per_hour),
-            per_million(|o| o.output_tokens_per_s),
-            per_million(|o| o.total_tokens_per_s)
+            usd(self.bundle.cost_per_hour()),
+            per_million("cost_per_million_output_tokens"),
+            per_million("cost_per_million_tokens")
         )
     }
 

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::cost::usd_per_million_tokens;
 use super::estimate::Estimate;
 use super::run::{LATENCIES, RunReport, STATISTICS};
 use crate::policy::PolicyBundle;
+use crate::search::metric::Figures;
 use crate::sim::Outcome;
 use crate::sim::outcome::{Counts, InstanceOutcome, Summary};
 
@@ -13,8 +13,9 @@ impl RunReport {
     /// Everything, per seed and over the seeds. Keys are in alphabetical order; latencies are in
     /// milliseconds; a figure that does not exist is null.
     pub fn to_json(&self) -> Value {
+        let runs = self.seeds.iter().zip(&self.outcomes).zip(&self.figures);
         let runs: Vec<Value> =
-            self.seeds.iter().zip(&self.outcomes).map(|(seed, run)| run_json(*seed, run)).collect();
+            runs.map(|((seed, run), figures)| run_json(*seed, run, figures)).collect();
         json!({
             "policy": self.policy,
             "workload": self.workload,
@@ -22,65 +23,26 @@ impl RunReport {
             "seeds": self.seeds,
             "stable": self.stable(),
             "fleet": fleet_json(&self.bundle),
-            "cost": self.cost_json(),
-            "fitness": self.fitness.as_deref().map(|values| estimate_json(Estimate::of(values))),
-            "fitness_per_seed": self.fitness,
-            "summary": self.summary_json(),
+            "usd_per_hour": self.bundle.cost_per_hour(),
+            "figures": self.figures_json(),
             "runs": runs,
         })
     }
 
-    fn cost_json(&self) -> Value {
-        let per_hour = self.bundle.cost_per_hour();
-        let per_million = |tokens: fn(&Outcome) -> f64| {
-            estimate_json(self.estimate(|o| usd_per_million_tokens(per_hour, tokens(o))))
-        };
-        json!({
-            "usd_per_hour": per_hour,
-            "usd_per_million_output_tokens": per_million(|o| o.output_tokens_per_s),
-            "usd_per_million_tokens": per_million(|o| o.total_tokens_per_s),
-        })
-    }
-
-    fn summary_json(&self) -> Value {
-        let mut summary = Map::new();
-        for (_, name, latency) in LATENCIES {
-            for (statistic, pick) in STATISTICS {
-                let estimate = self.estimate(|outcome| pick(latency(outcome)));
-                summary.insert(format!("{name}_{statistic}_ms"), estimate_json(estimate));
+    /// Mean and interval of each figure that every seed has.
+    fn figures_json(&self) -> Value {
+        let mut figures = Map::new();
+        for (name, _) in self.figures[0].iter() {
+            if let Some(estimate) = self.figure(name) {
+                figures.insert(name.to_owned(), estimate_json(estimate));
             }
         }
-        for (name, figure) in FIGURES {
-            summary.insert(name.to_owned(), estimate_json(self.estimate(figure)));
-        }
-        Value::Object(summary)
+        Value::Object(figures)
     }
 }
 
-/// A figure that is one number per run, with its name.
-type Figure = (&'static str, fn(&Outcome) -> f64);
-
-const FIGURES: [Figure; 13] = [
-    ("window_s", |o| o.window_s),
-    ("end_s", |o| o.end_s),
-    ("throughput_rps", |o| o.throughput_rps),
-    ("output_tokens_per_s", |o| o.output_tokens_per_s),
-    ("total_tokens_per_s", |o| o.total_tokens_per_s),
-    ("cache_hit_rate", |o| o.cache_hit_rate),
-    ("preemptions", |o| o.preemptions as f64),
-    ("kv_utilization_mean", |o| o.kv_utilization_mean),
-    ("kv_utilization_peak", |o| o.kv_utilization_peak),
-    ("busy_fraction", |o| o.busy_fraction),
-    ("jain_fairness", |o| o.jain_fairness),
-    ("growth_rps", |o| o.stability.growth_rps),
-    ("completed_ratio", |o| o.measured.completed as f64 / o.measured.injected.max(1) as f64),
-];
-
-fn run_json(seed: u64, outcome: &Outcome) -> Value {
+fn run_json(seed: u64, outcome: &Outcome, figures: &Figures) -> Value {
     let mut run = Map::new();
-    for (name, figure) in FIGURES {
-        run.insert(name.to_owned(), json!(figure(outcome)));
-    }
     for (_, name, latency) in LATENCIES {
         run.insert(name.to_owned(), summary_json(latency(outcome)));
     }
@@ -99,7 +61,10 @@ fn run_json(seed: u64, outcome: &Outcome) -> Value {
         .collect();
     run.insert("seed".to_owned(), json!(seed));
     run.insert("stable".to_owned(), json!(outcome.stability.stable));
-    run.insert("preemptions".to_owned(), json!(outcome.preemptions));
+    run.insert("growth_rps".to_owned(), json!(outcome.stability.growth_rps));
+    run.insert("window_s".to_owned(), json!(outcome.window_s));
+    run.insert("end_s".to_owned(), json!(outcome.end_s));
+    run.insert("figures".to_owned(), json!(figures));
     run.insert("counts".to_owned(), counts_json(&outcome.counts));
     run.insert("measured".to_owned(), counts_json(&outcome.measured));
     run.insert("classes".to_owned(), Value::Array(classes));

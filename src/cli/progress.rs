@@ -1,0 +1,1 @@
+//! How far a search has come, on stderr.
