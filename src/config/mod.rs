@@ -4,6 +4,8 @@
 //! map apart through [`Fields`], which marks what was read, and gather everything that is wrong
 //! in [`Problems`]. Nothing here stops at the first problem and nothing panics on any input.
 
+mod defaults;
+mod defaults_read;
 mod fields;
 mod json;
 mod node;
@@ -15,6 +17,10 @@ mod scalar;
 mod suggest;
 mod write;
 
+pub use defaults::{
+    Defaults, Market, ModelHardware, ModelQuery, ModelRow, NotFound, Preset, PresetLengths, Price,
+};
+pub use defaults_read::{KV_BLOCKS_MAX, TENSOR_PARALLELISM_MAX, read_alpha, read_beta};
 pub use fields::Fields;
 pub use node::{Key, Node, Position, Value};
 pub use parse::parse;

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Node, Problems, Value, did_you_mean, write};
+use super::{Node, Problems, Value, did_you_mean, nearest, write};
 use crate::base::Span;
 
 /// A day, the usual bound of a length of time.
@@ -175,10 +175,11 @@ pub fn read_one_of<T: Clone>(
         return Some(value.clone());
     }
     let known: Vec<String> = names().map(|name| format!("`{name}`")).collect();
-    problems
-        .error(node.at, format!("no such {}: `{text}`", bare(what)))
-        .label(format!("known are {}", known.join(", ")))
-        .hint(did_you_mean(text, names()));
+    let message = format!("{what} cannot be `{text}`");
+    let problem = problems.error(node.at, message).label(format!("one of {}", known.join(", ")));
+    if let Some(near) = nearest(text, names()) {
+        problem.hint(format!("did you mean `{near}`?"));
+    }
     None
 }
 
@@ -267,11 +268,6 @@ fn out_of_range(node: &Node, what: &str, bounds: &str, problems: &mut Problems) 
 /// A scalar as one would type it.
 fn typed(node: &Node) -> String {
     write::inline(&node.value).unwrap_or_else(|| node.value.kind().to_owned())
-}
-
-/// `what` without its backticks.
-fn bare(what: &str) -> &str {
-    what.trim_matches('`')
 }
 
 #[cfg(test)]
