@@ -5,6 +5,7 @@ pub mod id;
 pub mod rng;
 pub mod stats;
 pub mod time;
+mod ziggurat;
 
 pub use id::{ClientId, InstanceId, RequestId};
 pub use rng::{Rng, Stream};

@@ -6,13 +6,15 @@
 use rand::{Rng as _, RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::ziggurat;
+
 /// What a stream of random numbers is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Stream {
     /// Times between the arrivals of a client; index: the client.
     Arrivals = 1,
-    /// Prompt and answer lengths of a client; index: the client.
+    /// Prompt lengths of a client; index: the client.
     Lengths = 2,
     /// Proposals of the search; index: the batch.
     Proposals = 3,
@@ -22,6 +24,8 @@ pub enum Stream {
     Resampling = 5,
     /// Choices among tied instances.
     RouterTies = 6,
+    /// Answer lengths of a client; index: the client.
+    Outputs = 7,
 }
 
 /// A deterministic random stream (xoshiro256++).
@@ -52,13 +56,17 @@ impl Rng {
 
     /// Exponential with mean 1.
     pub fn exponential(&mut self) -> f64 {
-        -self.uniform_positive().ln()
+        ziggurat::exponential(self)
     }
 
-    /// Standard normal (Box-Muller, one value of the pair).
+    /// Standard normal.
     pub fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * self.uniform_positive().ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
+        ziggurat::normal(self)
+    }
+
+    /// 64 random bits.
+    pub(super) fn word(&mut self) -> u64 {
+        self.0.next_u64()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::base::{ClientId, RequestId, SimTime, Span};
 
+use super::generator::Generator;
+
 /// No chain: nothing of the request's tokens is shared with another request.
 pub const NO_CHAIN: u32 = u32::MAX;
 
@@ -30,12 +32,29 @@ pub struct Chain {
     pub start: u32,
 }
 
+/// One request as the generator gives it: a row of a [`Trace`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// As [`Trace::arrival`].
+    pub arrival: SimTime,
+    /// As [`Trace::input`].
+    pub input: u32,
+    /// As [`Trace::output`].
+    pub output: u32,
+    /// As [`Trace::client`].
+    pub client: ClientId,
+    /// As [`Trace::chain`].
+    pub chain: u32,
+    /// As [`Trace::shared`].
+    pub shared: u32,
+}
+
 /// The requests of one run in order of arrival.
 ///
 /// A request whose arrival is [`SimTime::NEVER`] is a further round of a session: it directly
 /// follows the round before it and arrives at that round's completion plus the client's
 /// think time. All columns have one entry per request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
     /// When the request reaches the cluster; ascending but for follow-ups ([`SimTime::NEVER`]).
     pub arrival: Vec<SimTime>,
@@ -58,7 +77,8 @@ pub struct Trace {
     pub tenants: Vec<String>,
     /// All chains; a parent precedes its children.
     pub chains: Vec<Chain>,
-    /// When arrivals end: rates are per this length of time.
+    /// When arrivals end: rates are per this length of time. The limit of duration where that
+    /// ended them; where a number of requests did, the arrival of the first one left out.
     pub end: SimTime,
 }
 
@@ -66,6 +86,47 @@ impl Trace {
     /// The number of requests, follow-up rounds included.
     pub fn len(&self) -> usize {
         self.arrival.len()
+    }
+
+    /// All requests of `generator`, which must be bounded by a number, a duration or windows.
+    pub fn collect(mut generator: Generator) -> Self {
+        assert!(generator.is_bounded(), "a workload without end cannot be collected");
+        let mut trace = Self {
+            clients: generator.clients().to_vec(),
+            classes: generator.classes().to_vec(),
+            tenants: generator.tenants().to_vec(),
+            chains: generator.group_chains(),
+            ..Self::default()
+        };
+        trace.reserve(generator.expected_requests());
+        while let Some(request) = generator.next() {
+            if request.chain as usize == trace.chains.len() {
+                trace.chains.push(generator.session_chain(request.client));
+            }
+            trace.push(request);
+        }
+        trace.end = generator.end();
+        trace
+    }
+
+    /// Appends one request; its chain must be in [`Trace::chains`] already.
+    pub fn push(&mut self, request: Request) {
+        debug_assert!(request.chain == NO_CHAIN || (request.chain as usize) < self.chains.len());
+        self.arrival.push(request.arrival);
+        self.input.push(request.input);
+        self.output.push(request.output);
+        self.client.push(request.client);
+        self.chain.push(request.chain);
+        self.shared.push(request.shared);
+    }
+
+    fn reserve(&mut self, requests: usize) {
+        self.arrival.reserve(requests);
+        self.input.reserve(requests);
+        self.output.reserve(requests);
+        self.client.reserve(requests);
+        self.chain.reserve(requests);
+        self.shared.reserve(requests);
     }
 
     /// Whether there is no request at all.

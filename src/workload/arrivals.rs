@@ -1,0 +1,214 @@
+//! When: times between the arrivals of one client.
+
+use crate::base::Rng;
+
+/// The longest gap in microseconds; whole numbers up to it are exact in `f64`.
+const GAP_MAX_US: f64 = (1_u64 << 53) as f64;
+
+/// The law of the times between arrivals. Gaps are truncated to whole microseconds, and the
+/// shortest is one microsecond, as in the reference: at rates above some 10,000/s per client
+/// the realised rate differs visibly from the nominal one ([`Arrivals::mean_gap_us`] knows).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arrivals {
+    /// Independent arrivals: exponential gaps.
+    Poisson,
+    /// Evenly spaced.
+    Constant {
+        /// Whether the first request arrives at once, or after one gap.
+        from_zero: bool,
+    },
+    /// Gamma gaps at the client's rate.
+    Gamma {
+        /// Standard deviation of a gap over its mean; above 0, at most 10.
+        cv: f64,
+    },
+    /// Weibull gaps at the client's rate.
+    Weibull {
+        /// Standard deviation of a gap over its mean; in [0.01, 10.4].
+        cv: f64,
+    },
+    /// Gamma gaps as measured; they set the client's rate themselves.
+    GammaGaps {
+        /// Shape; at least 0.01.
+        shape: f64,
+        /// Scale in microseconds; above 0.
+        scale_us: f64,
+    },
+    /// Weibull gaps as measured; they set the client's rate themselves.
+    WeibullGaps {
+        /// Shape; at least 0.1.
+        shape: f64,
+        /// Scale in microseconds; above 0.
+        scale_us: f64,
+    },
+}
+
+impl Arrivals {
+    /// The mean gap in microseconds at a nominal rate per second, truncation included: exact
+    /// for Poisson and constant arrivals, else to within one microsecond.
+    pub fn mean_gap_us(&self, rate: f64) -> f64 {
+        match Gaps::new(self, rate) {
+            Gaps::Constant(gap) => whole(gap),
+            Gaps::Exponential(mean) => {
+                let longer_than_one = (-1.0 / mean).exp();
+                longer_than_one / -(-1.0 / mean).exp_m1() + 1.0 - longer_than_one
+            }
+            Gaps::Gamma { shape, scale_us } => (shape * scale_us - 0.5).max(1.0),
+            Gaps::Weibull { exponent, scale_us } => {
+                (scale_us * ln_gamma(1.0 + exponent).exp() - 0.5).max(1.0)
+            }
+        }
+    }
+}
+
+/// Draws gaps.
+#[derive(Clone, Debug)]
+pub(super) enum Gaps {
+    Constant(f64),
+    Exponential(f64),
+    Gamma { shape: f64, scale_us: f64 },
+    Weibull { exponent: f64, scale_us: f64 },
+}
+
+impl Gaps {
+    /// At `rate` arrivals per second, above 0.
+    pub(super) fn new(arrivals: &Arrivals, rate: f64) -> Self {
+        // In this order the reference computes it: 300/s is a gap of 3333 us.
+        let mean = 1.0 / (rate / 1e6);
+        match *arrivals {
+            Arrivals::Poisson => Self::Exponential(mean),
+            Arrivals::Constant { .. } => Self::Constant(mean),
+            Arrivals::Gamma { cv } => {
+                Self::Gamma { shape: 1.0 / (cv * cv), scale_us: mean * cv * cv }
+            }
+            Arrivals::Weibull { cv } => {
+                let exponent = 1.0 / weibull_shape(cv);
+                Self::Weibull { exponent, scale_us: mean / ln_gamma(1.0 + exponent).exp() }
+            }
+            Arrivals::GammaGaps { shape, scale_us } => Self::Gamma { shape, scale_us },
+            Arrivals::WeibullGaps { shape, scale_us } => {
+                Self::Weibull { exponent: 1.0 / shape, scale_us }
+            }
+        }
+    }
+
+    /// A gap of whole microseconds, at least 1.
+    pub(super) fn draw(&self, rng: &mut Rng) -> f64 {
+        whole(match *self {
+            Self::Constant(gap) => gap,
+            Self::Exponential(mean) => rng.exponential() * mean,
+            Self::Gamma { shape, scale_us } => gamma(shape, rng) * scale_us,
+            Self::Weibull { exponent, scale_us } => rng.exponential().powf(exponent) * scale_us,
+        })
+    }
+}
+
+/// Truncated to 1, 2, 3, ...
+fn whole(gap_us: f64) -> f64 {
+    (gap_us.max(1.0).min(GAP_MAX_US) as u64) as f64
+}
+
+/// Gamma with scale 1 (Marsaglia and Tsang 2000).
+fn gamma(shape: f64, rng: &mut Rng) -> f64 {
+    if shape < 1.0 {
+        return gamma(shape + 1.0, rng) * rng.uniform_positive().powf(1.0 / shape);
+    }
+    let d = shape - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        let x = rng.normal();
+        let v = (1.0 + c * x).powi(3);
+        if v > 0.0 && rng.uniform_positive().ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+            return d * v;
+        }
+    }
+}
+
+/// The Weibull shape with coefficient of variation `cv`, by bisection.
+fn weibull_shape(cv: f64) -> f64 {
+    let (mut low, mut high) = (0.1_f64, 1000.0_f64);
+    for _ in 0..100 {
+        let middle = f64::midpoint(low, high);
+        if weibull_cv(middle) > cv {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    f64::midpoint(low, high)
+}
+
+/// The coefficient of variation of a Weibull distribution; falls as the shape grows.
+fn weibull_cv(shape: f64) -> f64 {
+    let exponent = 1.0 / shape;
+    (ln_gamma(1.0 + 2.0 * exponent) - 2.0 * ln_gamma(1.0 + exponent)).exp_m1().max(0.0).sqrt()
+}
+
+/// The logarithm of the gamma function for `x` of at least 1 (Lanczos, g = 7).
+fn ln_gamma(x: f64) -> f64 {
+    const COEFFICIENTS: [f64; 8] = [
+        676.520_368_121_885_1,
+        -1_259.139_216_722_402_8,
+        771.323_428_777_653_1,
+        -176.615_029_162_140_6,
+        12.507_343_278_686_905,
+        -0.138_571_095_265_720_12,
+        9.984_369_578_019_572e-6,
+        1.505_632_735_149_311_6e-7,
+    ];
+    let z = x - 1.0;
+    let mut sum = 0.999_999_999_999_809_9;
+    for (i, coefficient) in COEFFICIENTS.iter().enumerate() {
+        sum += coefficient / (z + i as f64 + 1.0);
+    }
+    let t = z + 7.5;
+    0.5 * std::f64::consts::TAU.ln() + (z + 0.5) * t.ln() - t + sum.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Stream;
+
+    #[test]
+    fn the_gamma_function_is_the_factorial() {
+        let mut factorial = 1.0_f64;
+        for n in 1..20 {
+            assert!((ln_gamma(f64::from(n)) - factorial.ln()).abs() < 1e-12, "{n}");
+            factorial *= f64::from(n);
+        }
+        assert!((ln_gamma(1.5).exp() - std::f64::consts::PI.sqrt() / 2.0).abs() < 1e-14);
+    }
+
+    #[test]
+    fn the_weibull_shape_has_the_wished_variation() {
+        assert!((weibull_shape(1.0) - 1.0).abs() < 1e-9);
+        for cv in [0.01, 0.5, 1.5, 3.5, 10.4] {
+            assert!((weibull_cv(weibull_shape(cv)) / cv - 1.0).abs() < 1e-9, "{cv}");
+        }
+    }
+
+    #[test]
+    fn constant_gaps_are_truncated_as_in_the_reference() {
+        let mut rng = Rng::new(1, Stream::Arrivals, 0);
+        for (rate, gap) in [(500.0, 2000.0), (300.0, 3333.0), (1e6, 1.0), (600_000.0, 1.0)] {
+            let drawn = Gaps::new(&Arrivals::Constant { from_zero: true }, rate).draw(&mut rng);
+            assert!((drawn - gap).abs() < 0.5, "{rate}: {drawn}");
+        }
+    }
+
+    #[test]
+    fn the_mean_gap_counts_the_truncation() {
+        let mut rng = Rng::new(3, Stream::Arrivals, 0);
+        for (arrivals, rate) in [
+            (Arrivals::Poisson, 1e6),
+            (Arrivals::Poisson, 1e5),
+            (Arrivals::Gamma { cv: 0.5 }, 1e5),
+            (Arrivals::Weibull { cv: 0.5 }, 1e5),
+        ] {
+            let gaps = Gaps::new(&arrivals, rate);
+            let mean = (0..200_000).map(|_| gaps.draw(&mut rng)).sum::<f64>() / 2e5;
+            assert!((mean / arrivals.mean_gap_us(rate) - 1.0).abs() < 0.01, "{arrivals:?} {rate}");
+        }
+    }
+}

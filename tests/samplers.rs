@@ -1,0 +1,1 @@
+//! Samplers and the workload generator against what they promise.
