@@ -43,6 +43,21 @@ pub fn usd(value: f64) -> String {
     format!("${}", decimal(value, 2))
 }
 
+/// A figure called `name` in the unit of its name: dollars for costs, milliseconds, counts whole,
+/// anything else with four decimals at most.
+pub fn figure(name: &str, value: f64) -> String {
+    let plain = name.rsplit_once('.').map_or(name, |(_, plain)| plain);
+    match plain {
+        cost if cost.starts_with("cost_per_") => usd(value),
+        latency if latency.ends_with("_ms") => ms(value),
+        "instances" | "gpus" | "preemptions" => decimal(value, 0),
+        requests if requests.ends_with("_requests") => decimal(value, 0),
+        rate if rate.ends_with("_per_s") => decimal(value, 0),
+        rate if rate.ends_with("_rps") => decimal(value, 2),
+        _ => decimal(value, 4),
+    }
+}
+
 /// A share in [0, 1] as a percentage with two decimals.
 pub fn percent(share: f64) -> String {
     format!("{} %", decimal(share * 100.0, 2))

@@ -9,12 +9,20 @@ use tabled::settings::{Alignment, Modify, Padding, Style};
 pub struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
+    left: Vec<usize>,
 }
 
 impl Table {
     /// An empty table with these columns.
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
-        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new(), left: vec![0] }
+    }
+
+    /// Aligns column `index` to the left: words rather than numbers.
+    #[must_use]
+    pub fn words(mut self, index: usize) -> Self {
+        self.left.push(index);
+        self
     }
 
     /// Appends a row; it has one cell per column.
@@ -29,8 +37,8 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Columns aligned with blanks: the first to the left, the others to the right, each line
-    /// indented by two and without blanks at its end.
+    /// Columns aligned with blanks: the first and those of words to the left, the others to the
+    /// right, each line indented by two and without blanks at its end.
     pub fn to_text(&self) -> String {
         let mut builder = Builder::default();
         builder.push_record(&self.header);
@@ -39,7 +47,9 @@ impl Table {
         }
         let mut table = builder.build();
         table.with(Style::empty()).with(Padding::new(2, 0, 0, 0)).with(Alignment::right());
-        table.with(Modify::new(Columns::first()).with(Alignment::left()));
+        for &index in &self.left {
+            table.with(Modify::new(Columns::one(index)).with(Alignment::left()));
+        }
         let mut text = String::new();
         for line in table.to_string().lines() {
             text.push_str(line.trim_end());
