@@ -1,0 +1,342 @@
+//! Whatever a file says, the answer is a message, never a panic.
+
+use std::path::Path;
+
+use blis_opt::config::{Defaults, Problems, parse};
+use blis_opt::policy::read_bundle;
+use proptest::prelude::*;
+
+/// What a bundle's text is answered with.
+fn answer(text: &str) -> String {
+    let mut problems = Problems::new();
+    if let Some(node) = parse("policy.yaml", text, &mut problems) {
+        let syntax_errors = problems.errors();
+        let bundle = read_bundle(&node, Defaults::embedded(), &mut problems);
+        let refused = problems.errors() > syntax_errors;
+        assert_eq!(bundle.is_none(), refused, "{}", problems.render(false));
+    }
+    problems.render(false)
+}
+
+fn samples() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = std::fs::read_dir(root.join("policies")).expect("in the repository");
+    let mut paths: Vec<_> = folder.map(|entry| entry.expect("readable").path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read_to_string(path).expect("readable")).collect()
+}
+
+/// One thing that happens to a text.
+#[derive(Clone, Debug)]
+enum Mutation {
+    DeleteLine(usize),
+    DuplicateLine(usize),
+    SwapLines(usize, usize),
+    Indent(usize, usize),
+    ReplaceToken(usize, String),
+    InsertBytes(usize, Vec<u8>),
+    Cut(usize),
+    Nest(usize, usize),
+}
+
+fn junk() -> impl Strategy<Value = String> {
+    let numbers = [
+        "-1",
+        "0",
+        "-0.0",
+        "1e308",
+        "1e999",
+        "-1e999",
+        ".nan",
+        "NaN",
+        ".inf",
+        "-.inf",
+        "0x7f",
+        "4294967296",
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551616",
+        "-9223372036854775808",
+        "1e-320",
+        "0755",
+        "1_000",
+        "0.1.2",
+    ];
+    let structures = [
+        "",
+        "~",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "[1, 2",
+        "{a: 1",
+        "'",
+        "\"",
+        "&a",
+        "*a",
+        "!!int x",
+        "<<: *a",
+        "? a",
+        "|",
+        ">",
+        "---",
+        "...",
+        "%YAML 9",
+        "- -",
+        ": :",
+        "#",
+        "@",
+        "`",
+        "\t",
+        "name: queue-depth",
+        "[[[[[[[[]]]]]]]]",
+        "{a: {b: {c: {}}}}",
+        "999999999999h",
+        "5m",
+        "-5s",
+    ];
+    prop_oneof![
+        proptest::sample::select(numbers.to_vec()).prop_map(str::to_owned),
+        proptest::sample::select(structures.to_vec()).prop_map(str::to_owned),
+        any::<String>(),
+        any::<f64>().prop_map(|number| number.to_string()),
+        any::<i64>().prop_map(|number| number.to_string()),
+    ]
+}
+
+fn mutations() -> impl Strategy<Value = Mutation> {
+    use Mutation::*;
+    let at = any::<usize>;
+    prop_oneof![
+        2 => at().prop_map(DeleteLine),
+        2 => at().prop_map(DuplicateLine),
+        2 => (at(), at()).prop_map(|(a, b)| SwapLines(a, b)),
+        2 => (at(), 0..7usize).prop_map(|(line, by)| Indent(line, by)),
+        8 => (at(), junk()).prop_map(|(token, junk)| ReplaceToken(token, junk)),
+        1 => (at(), any::<Vec<u8>>()).prop_map(|(byte, bytes)| InsertBytes(byte, bytes)),
+        1 => at().prop_map(Cut),
+        1 => (at(), 0..5_000usize).prop_map(|(line, depth)| Nest(line, depth)),
+    ]
+}
+
+impl Mutation {
+    fn apply(&self, text: &str) -> String {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let count = lines.len().max(1);
+        if lines.is_empty() {
+            lines.push(String::new());
+        }
+        match self {
+            Self::DeleteLine(line) => drop(lines.remove(line % count)),
+            Self::DuplicateLine(line) => lines.insert(line % count, lines[line % count].clone()),
+            Self::SwapLines(a, b) => lines.swap(a % count, b % count),
+            Self::Indent(line, by) => lines[line % count].insert_str(0, &" ".repeat(*by)),
+            Self::ReplaceToken(token, junk) => return replace_token(text, *token, junk),
+            Self::InsertBytes(byte, bytes) => return insert_bytes(text, *byte, bytes),
+            Self::Cut(byte) => {
+                let end = byte % (text.len() + 1);
+                return String::from_utf8_lossy(&text.as_bytes()[..end]).into_owned();
+            }
+            Self::Nest(line, depth) => {
+                let opening = if depth % 2 == 0 { "[" } else { "{a: " };
+                lines[line % count].push_str(&opening.repeat(*depth));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+fn replace_token(text: &str, token: usize, junk: &str) -> String {
+    let is_separator = |c: char| c.is_whitespace() || ",:{}[]".contains(c);
+    let tokens: Vec<&str> = text.split(is_separator).filter(|token| !token.is_empty()).collect();
+    let Some(token) = tokens.get(token % tokens.len().max(1)) else { return junk.to_owned() };
+    let start = token.as_ptr() as usize - text.as_ptr() as usize;
+    format!("{}{junk}{}", &text[..start], &text[start + token.len()..])
+}
+
+fn insert_bytes(text: &str, at: usize, bytes: &[u8]) -> String {
+    let at = at % (text.len() + 1);
+    let (before, after) = text.as_bytes().split_at(at);
+    String::from_utf8_lossy(&[before, bytes, after].concat()).into_owned()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn a_mutated_sample_is_answered_without_panic(
+        sample in proptest::sample::select(samples()),
+        mutations in proptest::collection::vec(mutations(), 1..6),
+    ) {
+        let text = mutations.iter().fold(sample, |text, mutation| mutation.apply(&text));
+        let answer = answer(&text);
+        prop_assert!(answer.is_empty() || answer.contains("error:") || answer.contains("warning:"));
+    }
+
+    #[test]
+    fn mutated_defaults_are_answered_without_panic(
+        mutations in proptest::collection::vec(mutations(), 1..6),
+    ) {
+        let whole = include_str!("../defaults.yaml");
+        let start: String = whole.split_inclusive('\n').take(130).collect();
+        let text = mutations.iter().fold(start, |text, mutation| mutation.apply(&text));
+        let mut problems = Problems::new();
+        let defaults = Defaults::read("mine.yaml", &text, &mut problems);
+        prop_assert_eq!(defaults.is_none(), problems.has_errors());
+        problems.render(false);
+    }
+
+    #[test]
+    fn any_text_is_answered_without_panic(text in any::<String>()) {
+        answer(&text);
+    }
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    let expected = "\
+error: unknown key `polcy` in `routing`
+ --> policy.yaml:2:3
+  |
+2 |   polcy: weighted
+  |   ^ unknown key
+hint: did you mean `policy`?
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer("routing:\n  polcy: weighted\n"), expected);
+}
+
+#[test]
+fn an_unknown_name_lists_the_known_ones() {
+    let expected = "\
+error: `scheduler` cannot be `fcsf`
+ --> policy.yaml:1:12
+  |
+1 | scheduler: fcsf
+  |            ^ one of `fcfs`, `priority-fcfs`, `sjf`, `reverse-priority`
+hint: did you mean `fcfs`?
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer("scheduler: fcsf\n"), expected);
+}
+
+#[test]
+fn a_wrong_type_says_what_is_there_and_what_should_be() {
+    let expected = "\
+error: `instances` must be a whole number, not text
+ --> policy.yaml:3:16
+  |
+3 |     instances: many
+  |                ^ this is text
+
+error: `model` must be text, not a whole number
+ --> policy.yaml:4:12
+  |
+4 |     model: 8
+  |            ^ this is a whole number
+hint: put it in quotes: \"8\"
+
+2 problems in 1 file; nothing was simulated
+";
+    let text = "pools:\n  default:\n    instances: many\n    model: 8\n";
+    let mut found: Vec<String> = answer(text).split("\n\n").map(str::to_owned).collect();
+    let mut wanted: Vec<String> = expected.split("\n\n").map(str::to_owned).collect();
+    found.sort();
+    wanted.sort();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn a_duplicate_key_points_at_both() {
+    let expected = "\
+error: key `scheduler` appears twice
+ --> policy.yaml:3:1
+  |
+3 | scheduler: sjf
+  | ^ also on line 1
+hint: keep one of the two
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer("scheduler: fcfs\nrouting: {}\nscheduler: sjf\n"), expected);
+}
+
+#[test]
+fn not_a_number_is_refused() {
+    let expected = "\
+error: `weight` must be a finite number, not `.nan`
+ --> policy.yaml:4:35
+  |
+4 |     - {name: queue-depth, weight: .nan}
+  |                                   ^ this is not a number
+
+1 problem in 1 file; nothing was simulated
+";
+    let text =
+        "routing:\n  policy: weighted\n  scorers:\n    - {name: queue-depth, weight: .nan}\n";
+    assert_eq!(answer(text), expected);
+}
+
+#[test]
+fn a_negative_rate_is_refused() {
+    let expected = "\
+error: `token_bucket_refill_rate` must be above 0 and at most 1000000000000, not `-5`
+ --> policy.yaml:3:29
+  |
+3 |   token_bucket_refill_rate: -5
+  |                             ^ out of range
+
+1 problem in 1 file; nothing was simulated
+";
+    let text = "admission:\n  policy: token-bucket\n  token_bucket_refill_rate: -5\n";
+    assert_eq!(answer(text), expected);
+}
+
+#[test]
+fn weights_that_are_all_zero_are_refused() {
+    let expected = "\
+error: the weights of all scorers are zero
+ --> policy.yaml:4:5
+  |
+4 |     - {name: queue-depth, weight: 0}
+  |     ^ nothing is scored
+hint: give at least one scorer a weight above 0
+
+1 problem in 1 file; nothing was simulated
+";
+    let text = "routing:\n  policy: weighted\n  scorers:\n    - {name: queue-depth, weight: 0}\n";
+    assert_eq!(answer(text), expected);
+}
+
+#[test]
+fn an_empty_list_is_refused_where_numbers_are_needed() {
+    let expected = "\
+error: `alpha` needs 3 numbers, not 0
+ --> policy.yaml:3:12
+  |
+3 |     alpha: []
+  |            ^ three coefficients
+
+1 problem in 1 file; nothing was simulated
+";
+    let text = "pools:\n  default:\n    alpha: []\n    beta: [1, 2, 3]\n";
+    assert_eq!(answer(text), expected);
+}
+
+#[test]
+fn a_model_that_nobody_knows_names_the_nearest() {
+    let expected = "\
+error: no coefficients for model `llama-3.1-8b-instrukt`
+ --> policy.yaml:1:23
+  |
+1 | pools: {main: {model: llama-3.1-8b-instrukt}}
+  |                       ^ not in the table
+hint: did you mean `meta-llama/llama-3.1-8b-instruct`?
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer("pools: {main: {model: llama-3.1-8b-instrukt}}\n"), expected);
+}
