@@ -151,13 +151,9 @@ impl Lengths {
         match self {
             Self::Constant(value) => *value,
             Self::Gaussian { clamp, .. } if clamp.max <= clamp.min => clamp.min,
-            Self::Gaussian { mean, std_dev, clamp } => {
-                clamp.apply(rng.normal() * std_dev + mean)
-            }
+            Self::Gaussian { mean, std_dev, clamp } => clamp.apply(rng.normal() * std_dev + mean),
             Self::Exponential { mean, clamp } => clamp.apply(rng.exponential() * mean),
-            Self::LogNormal { mu, sigma, clamp } => {
-                clamp.apply((mu + sigma * rng.normal()).exp())
-            }
+            Self::LogNormal { mu, sigma, clamp } => clamp.apply((mu + sigma * rng.normal()).exp()),
             Self::ParetoLogNormal { alpha, xm, mu, sigma, mix_weight } => {
                 if rng.uniform() < *mix_weight {
                     xm / rng.uniform_positive().powf(1.0 / alpha)

@@ -6,13 +6,18 @@
 
 pub mod arrivals;
 pub mod generator;
+mod inference_perf;
 pub mod lengths;
+mod read;
+mod read_lengths;
+mod read_short;
 pub mod spec;
 pub mod trace;
 
 pub use arrivals::Arrivals;
 pub use generator::{Generator, Limits, generate};
 pub use lengths::{Clamp, Empirical, LENGTH_MAX, Lengths};
+pub use read_short::{Preset, Presets};
 pub use spec::{
     ClientSpec, Growth, Offered, Pacing, Part, Prefix, Prompt, RateMode, Sessions, Window,
     WorkloadSpec,
