@@ -44,6 +44,9 @@
 //!             +--> report --> best-policy.yaml, trials.csv, pareto.csv, pareto.json
 //! ```
 
+// Tests compare figures that must be equal to the last bit.
+#![cfg_attr(test, allow(clippy::float_cmp))]
+
 pub mod base;
 pub mod cli;
 pub mod config;

@@ -7,6 +7,7 @@ pub mod stats;
 pub mod time;
 mod ziggurat;
 
+pub use histogram::Distribution;
 pub use id::{ClientId, InstanceId, RequestId};
 pub use rng::{Rng, Stream};
 pub use time::{SimTime, Span};

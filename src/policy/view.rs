@@ -1,0 +1,83 @@
+//! What a policy may see: never a request's true answer length.
+
+use crate::base::{ClientId, SimTime};
+
+/// A request as admission and routing see it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView {
+    /// Its position in the trace.
+    pub id: u32,
+    /// Who sent it.
+    pub client: ClientId,
+    /// Its SLO class.
+    pub class: u8,
+    /// When it reached the cluster.
+    pub arrival: SimTime,
+    /// Prompt length in tokens.
+    pub input: u32,
+    /// Full KV blocks of the prompt.
+    pub prompt_blocks: u32,
+    /// The chain that its first blocks lie on, or [`NO_CHAIN`](crate::workload::NO_CHAIN).
+    pub chain: u32,
+    /// How many of the prompt's full blocks lie on that chain and its parents.
+    pub chain_blocks: u32,
+}
+
+/// The fleet as admission and routing see it; columns by instance.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterView<'a> {
+    /// Requests waiting, in the batch or on the way; always live.
+    pub load: &'a [u32],
+    /// Share of KV blocks in use, of the age that the bundle says; only maintained where the
+    /// router needs it.
+    pub kv_utilization: &'a [f64],
+    /// The chains that prompts share, in blocks.
+    pub chains: &'a ChainBlocks,
+}
+
+/// The chains of a workload in whole KV blocks.
+#[derive(Clone, Debug, Default)]
+pub struct ChainBlocks {
+    parent: Vec<u32>,
+    start: Vec<u32>,
+}
+
+impl ChainBlocks {
+    /// Reads the chains of `trace` for blocks of `block_size` tokens, reusing this one's memory.
+    /// A block that straddles the point where a chain leaves its parent belongs to the chain.
+    pub fn rebuild(&mut self, chains: &[crate::workload::Chain], block_size: u32) {
+        self.parent.clear();
+        self.parent.extend(chains.iter().map(|chain| chain.parent));
+        self.start.clear();
+        self.start.extend(chains.iter().map(|chain| chain.start / block_size));
+    }
+
+    /// The number of chains.
+    pub fn len(&self) -> usize {
+        self.parent.len()
+    }
+
+    /// Whether there is no chain.
+    pub fn is_empty(&self) -> bool {
+        self.parent.is_empty()
+    }
+
+    /// The chain that block `index` of a request on `chain` lies on: `chain` or a forebear.
+    pub fn owner(&self, chain: u32, index: u32) -> u32 {
+        let mut owner = chain;
+        while index < self.start[owner as usize] {
+            owner = self.parent[owner as usize];
+        }
+        owner
+    }
+
+    /// The first block that lies on `chain` itself.
+    pub fn start(&self, chain: u32) -> u32 {
+        self.start[chain as usize]
+    }
+
+    /// The chain that `chain` continues.
+    pub fn parent(&self, chain: u32) -> u32 {
+        self.parent[chain as usize]
+    }
+}

@@ -1,0 +1,353 @@
+//! The cluster: requests arrive, are admitted and routed; engines step in between.
+//!
+//! At one instant cluster events come first, arrivals before admissions before routings; among
+//! engines the lowest index.
+
+use crate::base::{SimTime, Span};
+use crate::policy::admission::{AdmissionPolicy, admission_policy};
+use crate::policy::queue::Ranking;
+use crate::policy::router::{Router, router};
+use crate::policy::view::{ChainBlocks, ClusterView, RequestView};
+use crate::policy::{PolicyBundle, Scheduler};
+use crate::sim::agenda::Agenda;
+use crate::sim::collect::Collector;
+use crate::sim::engine::{Engine, EngineSetup, Shared};
+use crate::sim::kv::{Holding, Naming};
+use crate::sim::live::{Live, Phase, Slots};
+use crate::sim::outcome::{InstanceOutcome, Outcome, RunOptions};
+use crate::workload::{NO_CHAIN, Trace};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// Buffers that a run needs, reused from run to run by one worker.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    slots: Slots,
+    collect: Collector,
+    chains: ChainBlocks,
+    engines: Vec<Engine>,
+    agenda: Agenda,
+    load: Vec<u32>,
+    kv_utilization: Vec<f64>,
+    answered: Vec<(u32, SimTime)>,
+    follow_ups: BinaryHeap<Reverse<(SimTime, u32)>>,
+    admissions: VecDeque<(SimTime, u32)>,
+    routings: VecDeque<(SimTime, u32)>,
+}
+
+/// A run in progress.
+struct Cluster<'a> {
+    bundle: &'a PolicyBundle,
+    trace: &'a Trace,
+    options: &'a RunOptions,
+    s: &'a mut Scratch,
+    admission: Box<dyn AdmissionPolicy>,
+    router: Box<dyn Router>,
+    reads_kv: bool,
+    kv_refreshed: SimTime,
+    ranking: Ranking,
+    next_request: usize,
+}
+
+/// Simulates `bundle` under the requests of `trace`: a pure function of its arguments.
+///
+/// `bundle` has at least one instance; `trace` is in order of arrival.
+pub fn simulate(
+    bundle: &PolicyBundle,
+    trace: &Trace,
+    options: &RunOptions,
+    scratch: &mut Scratch,
+) -> Outcome {
+    prepare(bundle, trace, options, scratch);
+    let instances = bundle.instances() as usize;
+    let router = router(&bundle.routing, instances, bundle.signals.prefix_index_blocks);
+    let mut cluster = Cluster {
+        bundle,
+        trace,
+        options,
+        admission: admission_policy(&bundle.admission),
+        reads_kv: router.needs_kv_utilization(),
+        router,
+        kv_refreshed: SimTime::ZERO,
+        ranking: Ranking::new(bundle.scheduler, &bundle.priority, &trace.classes),
+        next_request: 0,
+        s: scratch,
+    };
+    cluster.skip_follow_ups();
+    cluster.run();
+    cluster.finish()
+}
+
+fn prepare(bundle: &PolicyBundle, trace: &Trace, options: &RunOptions, s: &mut Scratch) {
+    let instances = bundle.instances() as usize;
+    s.slots.clear();
+    s.chains.rebuild(&trace.chains, bundle.block_size);
+    let mut output_time = Vec::with_capacity(instances);
+    s.engines.truncate(instances);
+    s.engines.resize_with(instances, Engine::new);
+    let mut id = 0;
+    for pool in &bundle.pools {
+        let setup = EngineSetup {
+            latency: pool.latency,
+            limits: bundle.batching,
+            block_size: bundle.block_size,
+            kv_blocks: pool.kv_blocks,
+            fcfs: bundle.scheduler == Scheduler::Fcfs,
+            chained: !trace.chains.is_empty(),
+        };
+        for _ in 0..pool.instances {
+            s.engines[id as usize].reset(id, &setup);
+            output_time.push(Span::from_us(pool.latency.output_us()));
+            id += 1;
+        }
+    }
+    s.collect.reset(trace, options, output_time);
+    s.agenda.reset(instances);
+    s.load.clear();
+    s.load.resize(instances, 0);
+    s.kv_utilization.clear();
+    s.kv_utilization.resize(instances, 0.0);
+    s.answered.clear();
+    s.follow_ups.clear();
+    s.admissions.clear();
+    s.routings.clear();
+}
+
+impl Cluster<'_> {
+    fn run(&mut self) {
+        loop {
+            let (kind, cluster) = self.next_cluster_event();
+            let (due, instance) = self.s.agenda.first();
+            let now = cluster.min(due);
+            if now == SimTime::NEVER || now > self.options.horizon {
+                return;
+            }
+            if due < cluster {
+                self.advance(instance, due);
+            } else {
+                match kind {
+                    0 => self.on_arrival(now),
+                    1 => self.on_admission(now),
+                    _ => self.on_routing(now),
+                }
+            }
+        }
+    }
+
+    /// The kind (0 arrival, 1 admission, 2 routing) and time of the next cluster event.
+    fn next_cluster_event(&self) -> (u8, SimTime) {
+        let listed = self.trace.arrival.get(self.next_request).copied();
+        let follow_up = self.s.follow_ups.peek().map(|&Reverse((time, _))| time);
+        let front = |queue: &VecDeque<(SimTime, u32)>| {
+            queue.front().map_or(SimTime::NEVER, |&(time, _)| time)
+        };
+        let never = SimTime::NEVER;
+        let mut next = (0, listed.unwrap_or(never).min(follow_up.unwrap_or(never)));
+        for (kind, time) in [(1, front(&self.s.admissions)), (2, front(&self.s.routings))] {
+            if time < next.1 {
+                next = (kind, time);
+            }
+        }
+        next
+    }
+
+    fn skip_follow_ups(&mut self) {
+        while self.trace.arrival.get(self.next_request) == Some(&SimTime::NEVER) {
+            self.next_request += 1;
+        }
+    }
+
+    fn advance(&mut self, instance: usize, due: SimTime) {
+        let Scratch { slots, collect, chains, engines, agenda, load, answered, .. } = &mut *self.s;
+        let keep_steps = self.options.keep_steps;
+        let mut cx = Shared { slots, collect, chains, load, answered, keep_steps };
+        let engine = &mut engines[instance];
+        engine.advance(due, &mut cx);
+        agenda.set(instance, engine.due());
+        self.release_follow_ups();
+    }
+
+    /// Lets the next rounds of answered sessions arrive after their think time.
+    fn release_follow_ups(&mut self) {
+        for (id, end) in self.s.answered.drain(..) {
+            let next = id as usize + 1;
+            if self.trace.arrival.get(next) == Some(&SimTime::NEVER) {
+                let think = self.trace.clients[self.trace.client[next].index()].think_time;
+                self.s.follow_ups.push(Reverse((end + think, next as u32)));
+            }
+        }
+    }
+
+    fn on_arrival(&mut self, now: SimTime) {
+        let listed = self.trace.arrival.get(self.next_request) == Some(&now);
+        let follow_up = match self.s.follow_ups.peek() {
+            Some(&Reverse((time, id))) if time == now => Some(id),
+            _ => None,
+        };
+        let id = match follow_up {
+            Some(id) if !listed || (id as usize) < self.next_request => {
+                self.s.follow_ups.pop();
+                id
+            }
+            _ => {
+                let id = self.next_request as u32;
+                self.next_request += 1;
+                self.skip_follow_ups();
+                id
+            }
+        };
+        let live = self.live(id, now);
+        self.s.collect.arrived(&live);
+        let slot = self.s.slots.insert(live);
+        self.s.admissions.push_back((now + self.bundle.admission_latency, slot));
+    }
+
+    fn live(&self, id: u32, now: SimTime) -> Live {
+        let (at, trace, size) = (id as usize, self.trace, self.bundle.block_size);
+        let (input, output, chain) = (trace.input[at], trace.output[at], trace.chain[at]);
+        let client = trace.client[at];
+        let class = trace.clients[client.index()].class;
+        let shared = if chain == NO_CHAIN { 0 } else { trace.shared[at] };
+        let chain_blocks = shared.min(input.saturating_add(output)) / size;
+        let cover = input.saturating_sub(1) / size;
+        Live {
+            id,
+            client,
+            class,
+            phase: Phase::Pending,
+            arrival: now,
+            input,
+            output,
+            naming: Naming { id, chain, chain_blocks, cover },
+            prompt_blocks: input / size,
+            rank: self.ranking.rank(now, class, input),
+            routed: SimTime::NEVER,
+            enqueued: SimTime::NEVER,
+            first_scheduled: SimTime::NEVER,
+            scheduled: SimTime::NEVER,
+            order: 0,
+            computed: 0,
+            first_step: 0,
+            finish_step: 0,
+            first_token: SimTime::NEVER,
+            starved: Span::ZERO,
+            preemptions: 0,
+            holding: Holding::default(),
+        }
+    }
+
+    fn view(live: &Live) -> RequestView {
+        RequestView {
+            id: live.id,
+            client: live.client,
+            class: live.class,
+            arrival: live.arrival,
+            input: live.input,
+            prompt_blocks: live.prompt_blocks,
+            chain: live.naming.chain,
+            chain_blocks: live.naming.chain_blocks.min(live.prompt_blocks),
+        }
+    }
+
+    /// Brings the KV column to the age that the bundle allows; both decisions look at it.
+    fn refresh_kv(&mut self, now: SimTime) {
+        let interval = self.bundle.signals.kv_utilization_refresh;
+        if !self.reads_kv || now - self.kv_refreshed < interval {
+            return;
+        }
+        self.kv_refreshed = now;
+        for (value, engine) in self.s.kv_utilization.iter_mut().zip(&self.s.engines) {
+            *value = engine.kv_utilization_at(now);
+        }
+    }
+
+    fn on_admission(&mut self, now: SimTime) {
+        self.refresh_kv(now);
+        let Some((_, slot)) = self.s.admissions.pop_front() else { return };
+        let request = Self::view(&self.s.slots[slot]);
+        let Scratch { load, kv_utilization, chains, .. } = &*self.s;
+        let cluster = ClusterView { load, kv_utilization, chains };
+        if self.admission.admit(now, &request, &cluster) {
+            self.s.routings.push_back((now + self.bundle.routing_latency, slot));
+        } else {
+            self.s.collect.rejected(&self.s.slots[slot], now);
+            self.s.slots.remove(slot);
+        }
+    }
+
+    fn on_routing(&mut self, now: SimTime) {
+        self.refresh_kv(now);
+        let Some((_, slot)) = self.s.routings.pop_front() else { return };
+        let request = Self::view(&self.s.slots[slot]);
+        let Scratch {
+            slots, collect, chains, engines, agenda, load, kv_utilization, answered, ..
+        } = &mut *self.s;
+        let cluster = ClusterView { load, kv_utilization, chains };
+        let instance = self.router.route(&request, &cluster).index();
+        slots[slot].routed = now;
+        collect.routed(&slots[slot], instance as u32);
+        load[instance] += 1;
+        let keep_steps = self.options.keep_steps;
+        let mut cx = Shared { slots, collect, chains, load, answered, keep_steps };
+        let engine = &mut engines[instance];
+        engine.accept(slot, now, &mut cx);
+        agenda.set(instance, engine.due());
+    }
+
+    /// Cuts what still runs at the horizon and gathers the figures.
+    fn finish(mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        let horizon = self.options.horizon;
+        for queue in [&self.s.admissions, &self.s.routings] {
+            for &(_, slot) in queue {
+                self.s.collect.cut(&self.s.slots[slot], None, false);
+            }
+        }
+        let Scratch { slots, collect, chains, engines, load, answered, .. } = &mut *self.s;
+        let mut cx = Shared { slots, collect, chains, load, answered, keep_steps: false };
+        outcome.instances =
+            engines.iter_mut().map(|engine| engine.finish(horizon, &mut cx)).collect();
+        self.s.collect.finish(self.trace, &mut outcome);
+        self.sum_up(&mut outcome);
+        outcome
+    }
+
+    /// The figures of the fleet that follow from those of its instances.
+    fn sum_up(&mut self, outcome: &mut Outcome) {
+        let instances = &outcome.instances;
+        let (mut hits, mut looked_up) = (0, 0);
+        let (mut used, mut possible) = (0.0, 0.0);
+        for (engine, instance) in self.s.engines.iter().zip(instances) {
+            let (hit, missed) = engine.kv.hits_and_misses();
+            hits += hit;
+            looked_up += hit + missed;
+            let total = f64::from(engine.kv.used() + engine.kv.free());
+            let (block_ps, busy) = engine.occupancy();
+            used += block_ps as f64;
+            possible += total * busy.as_ps() as f64;
+            let peak = f64::from(instance.kv_blocks_peak) / total;
+            outcome.kv_utilization_peak = outcome.kv_utilization_peak.max(peak);
+        }
+        outcome.kv_utilization_mean = if possible > 0.0 { used / possible } else { 0.0 };
+        outcome.cache_hit_rate = if looked_up > 0 { hits as f64 / looked_up as f64 } else { 0.0 };
+        outcome.preemptions = instances.iter().map(|instance| instance.preemptions).sum();
+        let end_us = instances.iter().map(|instance| instance.end_us).max().unwrap_or(0);
+        outcome.end_s = end_us as f64 / 1e6;
+        let busy_s: f64 = instances.iter().map(|instance| instance.busy_s).sum();
+        let span_s = outcome.end_s * instances.len() as f64;
+        outcome.busy_fraction = if span_s > 0.0 { (busy_s / span_s).min(1.0) } else { 0.0 };
+        outcome.jain_fairness = jain(instances);
+        outcome.steps.sort_by_key(|step| (step.start_us, step.instance));
+    }
+}
+
+/// Jain's index of requests per instance: (sum x)^2 / (n sum x^2).
+fn jain(instances: &[InstanceOutcome]) -> f64 {
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for instance in instances {
+        let requests = instance.requests as f64;
+        sum += requests;
+        squares += requests * requests;
+    }
+    if squares > 0.0 { sum * sum / (instances.len() as f64 * squares) } else { 1.0 }
+}

@@ -1,0 +1,482 @@
+//! One instance: wait queue, batch, steps, and runs of decode steps taken in one jump.
+//!
+//! An engine has one due slot. Between two *full* steps, in which something enters or leaves the
+//! batch or a prompt is computed, lie only decode steps of one length; they are planned as a run
+//! and counted when the next full step is due, or when somebody asks. A request that arrives cuts
+//! the run at the first step that could admit it.
+//!
+//! Requests that decode advance together: a request stores the number of the step that will
+//! finish it, and no step touches it before.
+
+use crate::base::{SimTime, Span};
+use crate::latency::Blackbox;
+use crate::policy::Batching;
+use crate::policy::view::ChainBlocks;
+use crate::sim::collect::Collector;
+use crate::sim::kv::KvCache;
+use crate::sim::live::{Phase, Slots};
+use crate::sim::order::{BatchOrder, WaitQueue};
+use crate::sim::outcome::InstanceOutcome;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// What the engines of a run share.
+pub struct Shared<'a> {
+    /// All live requests.
+    pub slots: &'a mut Slots,
+    /// Where figures go.
+    pub collect: &'a mut Collector,
+    /// The chains of the workload, in blocks.
+    pub chains: &'a ChainBlocks,
+    /// Requests waiting, running or on the way, by instance.
+    pub load: &'a mut [u32],
+    /// Requests that left: their id and when their last step ends.
+    pub answered: &'a mut Vec<(u32, SimTime)>,
+    /// Every step by itself, recorded.
+    pub keep_steps: bool,
+}
+
+/// One instance.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) id: u32,
+    pub(super) latency: Blackbox,
+    pub(super) limits: Batching,
+    block_size: u32,
+    /// Length of a step in which only `batch` requests decode.
+    decode_step: Vec<Span>,
+    /// When the next step that was not counted yet begins, or could begin.
+    pub(super) next_step: SimTime,
+    run_step: Span,
+    run_length: u64,
+    /// Steps counted.
+    pub(super) steps: u64,
+    /// Requests on their way to the wait queue, by time and order of routing.
+    pending: BinaryHeap<Reverse<(SimTime, u64, u32)>>,
+    /// Requests that will be dropped when they would join the wait queue.
+    drops: Vec<(SimTime, u32)>,
+    routed: u64,
+    pub(super) wait: WaitQueue,
+    pub(super) batch: BatchOrder,
+    pub(super) admitted: u64,
+    pub(super) prefilling: Vec<u32>,
+    pub(super) decoding: u32,
+    /// (finish step, order, slot); entries of requests that left or moved are passed over.
+    pub(super) finishing: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    /// Requests that decode, by the step (modulo the block size) at which they need a block.
+    pub(super) needing: Vec<u32>,
+    /// The same with their order and slot, where the workload has chains.
+    pub(super) members: Vec<Vec<(u64, u32)>>,
+    pub(super) kv: KvCache,
+    /// Requests that decode and got no token in this step.
+    pub(super) starved: Vec<u32>,
+    pub(super) finished: Vec<(u64, u32)>,
+    pub(super) outcome: InstanceOutcome,
+    kv_block_ps: u128,
+    busy: Span,
+    last_event: SimTime,
+    last_completion: SimTime,
+}
+
+/// What one step computes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Work {
+    pub prefill: u32,
+    pub decode: u32,
+    pub budget: u32,
+    pub preempted: bool,
+}
+
+impl Engine {
+    /// An idle engine without memory of its own yet; [`Self::reset`] makes it usable.
+    pub fn new() -> Self {
+        Self {
+            id: 0,
+            latency: Blackbox { alpha: [0.0; 3], beta: [0.0; 3] },
+            limits: Batching { max_running: 1, max_tokens: 1, long_prefill_threshold: 0 },
+            block_size: 1,
+            decode_step: Vec::new(),
+            next_step: SimTime::ZERO,
+            run_step: Span::ZERO,
+            run_length: 0,
+            steps: 0,
+            pending: BinaryHeap::new(),
+            drops: Vec::new(),
+            routed: 0,
+            wait: WaitQueue::default(),
+            batch: BatchOrder::default(),
+            admitted: 0,
+            prefilling: Vec::new(),
+            decoding: 0,
+            finishing: BinaryHeap::new(),
+            needing: Vec::new(),
+            members: Vec::new(),
+            kv: KvCache::default(),
+            starved: Vec::new(),
+            finished: Vec::new(),
+            outcome: InstanceOutcome::default(),
+            kv_block_ps: 0,
+            busy: Span::ZERO,
+            last_event: SimTime::ZERO,
+            last_completion: SimTime::ZERO,
+        }
+    }
+
+    /// Makes the engine instance `id`, idle and empty, reusing its memory.
+    pub fn reset(&mut self, id: u32, setup: &EngineSetup) {
+        self.id = id;
+        if self.latency != setup.latency
+            || self.decode_step.len() != setup.limits.max_running as usize + 1
+        {
+            self.latency = setup.latency;
+            self.decode_step.clear();
+            let spans = (0..=u64::from(setup.limits.max_running))
+                .map(|batch| Span::from_us(setup.latency.step_us(0, batch)));
+            self.decode_step.extend(spans);
+        }
+        self.limits = setup.limits;
+        self.block_size = setup.block_size;
+        self.next_step = SimTime::ZERO;
+        (self.run_step, self.run_length, self.steps) = (Span::ZERO, 0, 0);
+        self.pending.clear();
+        self.drops.clear();
+        self.wait.clear(setup.fcfs);
+        self.batch.clear();
+        (self.routed, self.admitted, self.decoding) = (0, 0, 0);
+        self.prefilling.clear();
+        self.finishing.clear();
+        self.needing.clear();
+        self.needing.resize(setup.block_size as usize, 0);
+        self.members.iter_mut().for_each(Vec::clear);
+        self.members.resize(if setup.chained { setup.block_size as usize } else { 0 }, Vec::new());
+        self.kv.reset(setup.kv_blocks, setup.block_size);
+        self.starved.clear();
+        self.finished.clear();
+        self.outcome = InstanceOutcome::default();
+        (self.kv_block_ps, self.busy) = (0, Span::ZERO);
+        (self.last_event, self.last_completion) = (SimTime::ZERO, SimTime::ZERO);
+    }
+
+    /// When something next happens here that others could notice.
+    pub fn due(&self) -> SimTime {
+        let drop = self.drops.iter().map(|&(time, _)| time).min().unwrap_or(SimTime::NEVER);
+        drop.min(self.step_due())
+    }
+
+    fn step_due(&self) -> SimTime {
+        if self.is_working() {
+            return self.next_step + self.run_step.times(self.run_length);
+        }
+        match self.pending.peek() {
+            Some(&Reverse((time, ..))) => time.max(self.next_step),
+            None => SimTime::NEVER,
+        }
+    }
+
+    fn is_working(&self) -> bool {
+        self.decoding > 0 || !self.prefilling.is_empty() || !self.wait.is_empty()
+    }
+
+    /// Requests in the batch.
+    pub(super) fn running(&self) -> u32 {
+        self.decoding + self.prefilling.len() as u32
+    }
+
+    /// Takes a request that the router sent here at `now`. It joins the wait queue after its
+    /// queueing delay; a prompt larger than the whole cache will be dropped then.
+    pub fn accept(&mut self, slot: u32, now: SimTime, cx: &mut Shared) {
+        let live = &mut cx.slots[slot];
+        let queued = now + Span::from_us(self.latency.queueing_us(live.input));
+        self.outcome.requests += 1;
+        self.last_event = self.last_event.max(now);
+        if live.input.div_ceil(self.block_size) > self.kv.used() + self.kv.free() {
+            self.drops.push((queued, slot));
+            return;
+        }
+        live.enqueued = queued;
+        self.pending.push(Reverse((queued, self.routed, slot)));
+        self.routed += 1;
+        if self.run_length > 0 && self.running() < self.limits.max_running {
+            let steps = queued.since(self.next_step).as_ps().div_ceil(self.run_step.as_ps());
+            self.run_length = self.run_length.min(steps);
+        }
+    }
+
+    /// Does what is due at `now`, the value of [`Self::due`].
+    pub fn advance(&mut self, now: SimTime, cx: &mut Shared) {
+        if !self.drops.is_empty() {
+            self.drop_oversized(now, cx);
+            if now < self.step_due() {
+                return;
+            }
+        }
+        if self.run_length > 0 {
+            self.count_run(self.run_length, cx);
+        }
+        self.next_step = now;
+        self.full_step(now, cx);
+        self.plan_run(cx);
+    }
+
+    fn drop_oversized(&mut self, now: SimTime, cx: &mut Shared) {
+        let mut at = 0;
+        while at < self.drops.len() {
+            let (time, slot) = self.drops[at];
+            if time > now {
+                at += 1;
+                continue;
+            }
+            self.drops.remove(at);
+            self.last_event = self.last_event.max(time);
+            cx.collect.dropped(&cx.slots[slot], time);
+            cx.load[self.id as usize] -= 1;
+            cx.slots.remove(slot);
+        }
+    }
+
+    /// Moves requests that have reached the wait queue by `now`.
+    fn queue_pending(&mut self, now: SimTime, cx: &mut Shared) {
+        while let Some(&Reverse((time, _, slot))) = self.pending.peek() {
+            if time > now {
+                break;
+            }
+            self.pending.pop();
+            self.last_event = self.last_event.max(time);
+            let live = &mut cx.slots[slot];
+            live.phase = Phase::Waiting;
+            self.outcome.input_tokens += u64::from(live.input);
+            self.wait.push(slot, cx.slots);
+        }
+    }
+
+    /// One step with everything that can happen in it.
+    fn full_step(&mut self, now: SimTime, cx: &mut Shared) {
+        self.queue_pending(now, cx);
+        self.last_event = self.last_event.max(now);
+        let step = self.steps + 1;
+        let mut work = Work { budget: self.limits.max_tokens, ..Work::default() };
+        if self.running() > 0 {
+            if self.can_advance_together(step, cx.slots) {
+                self.advance_together(step, &mut work, cx);
+            } else {
+                self.advance_one_by_one(step, &mut work, cx);
+            }
+        }
+        if !work.preempted {
+            self.admit_waiting(now, &mut work, cx);
+        }
+        let batch = self.running();
+        let length =
+            Span::from_us(self.latency.step_us(u64::from(work.prefill), u64::from(work.decode)));
+        let end = now + length;
+        self.steps = step;
+        self.busy += length;
+        self.kv.note_peak();
+        self.kv_block_ps += u128::from(self.kv.used()) * u128::from(length.as_ps());
+        self.outcome.decode_tokens += u64::from(work.decode);
+        cx.collect.gaps(self.id, now, length, 1, work.decode);
+        self.rest_starved(length, cx);
+        self.finish_prompts(end, cx);
+        let completed = self.finish_answers(end, cx);
+        self.next_step = end;
+        if cx.keep_steps {
+            self.record_step(now, length, &work, batch, completed, cx);
+        }
+    }
+
+    /// Counts `count` steps of the planned run.
+    fn count_run(&mut self, count: u64, cx: &mut Shared) {
+        cx.collect.gaps(self.id, self.next_step, self.run_step, count, self.decoding);
+        let used = u128::from(self.kv.used());
+        let taken = self.blocks_over_time(count);
+        let step_ps = u128::from(self.run_step.as_ps());
+        self.kv_block_ps += (used * u128::from(count) + taken) * step_ps;
+        self.take_run_blocks(count, cx);
+        self.kv.note_peak();
+        let length = self.run_step.times(count);
+        self.busy += length;
+        self.steps += count;
+        self.outcome.decode_tokens += count * u64::from(self.decoding);
+        self.last_event = self.last_event.max(self.next_step + self.run_step.times(count - 1));
+        self.next_step = self.next_step + length;
+        self.run_length -= count;
+    }
+
+    /// Blocks that the next `count` decode steps take.
+    pub(super) fn blocks_needed(&self, count: u64) -> u64 {
+        let size = u64::from(self.block_size);
+        let mut blocks = count / size * u64::from(self.decoding);
+        for step in 1..=count % size {
+            blocks += u64::from(self.needing[((self.steps + step) % size) as usize]);
+        }
+        blocks
+    }
+
+    /// The sum over the next `count` decode steps of the blocks taken up to and with each.
+    fn blocks_over_time(&self, count: u64) -> u128 {
+        let size = u64::from(self.block_size);
+        let (rounds, rest) = (u128::from(count / size), count % size);
+        let per_round = u128::from(self.decoding);
+        let (mut taken, mut round_sum, mut rest_sum) = (0u128, 0, 0);
+        for step in 1..=size.min(count) {
+            taken += u128::from(self.needing[((self.steps + step) % size) as usize]);
+            round_sum += taken;
+            if step <= rest {
+                rest_sum += taken;
+            }
+        }
+        if rounds == 0 {
+            return rest_sum;
+        }
+        let full = round_sum * rounds + u128::from(size) * per_round * (rounds * (rounds - 1) / 2);
+        full + rest_sum + u128::from(rest) * rounds * per_round
+    }
+
+    /// Plans the decode steps until something else must happen.
+    fn plan_run(&mut self, cx: &Shared) {
+        self.run_length = 0;
+        let has_room = self.running() < self.limits.max_running;
+        let only_decodes = self.prefilling.is_empty() && self.decoding > 0;
+        if !only_decodes || cx.keep_steps || (has_room && !self.wait.is_empty()) {
+            return;
+        }
+        if self.decoding > self.limits.max_tokens {
+            return;
+        }
+        self.run_step = self.decode_step[self.decoding as usize];
+        if self.run_step == Span::ZERO {
+            return;
+        }
+        let Some(finish) = self.next_finish(cx.slots) else { return };
+        let mut length = finish - self.steps - 1;
+        if has_room && let Some(&Reverse((time, ..))) = self.pending.peek() {
+            let until = time.since(self.next_step).as_ps().div_ceil(self.run_step.as_ps());
+            length = length.min(until);
+        }
+        self.run_length = self.with_free_blocks(length);
+    }
+
+    /// As many of `length` decode steps as the free blocks last for.
+    fn with_free_blocks(&self, length: u64) -> u64 {
+        let free = u64::from(self.kv.free());
+        let enough = |steps: u64| self.blocks_needed(steps) <= free;
+        if (length / u64::from(self.block_size) + 1) * u64::from(self.decoding) <= free
+            || enough(length)
+        {
+            return length;
+        }
+        let (mut low, mut high) = (0, length);
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            if enough(middle) { low = middle } else { high = middle }
+        }
+        low
+    }
+
+    /// The step at which the next answer will be finished.
+    fn next_finish(&mut self, slots: &Slots) -> Option<u64> {
+        while let Some(&Reverse((step, order, slot))) = self.finishing.peek() {
+            if self.is_current(step, order, slot, slots) {
+                return Some(step);
+            }
+            self.finishing.pop();
+        }
+        None
+    }
+
+    /// Whether an entry of `finishing` still speaks of a request in this batch.
+    pub(super) fn is_current(&self, step: u64, order: u64, slot: u32, slots: &Slots) -> bool {
+        let live = &slots[slot];
+        self.batch.holds(order, slot) && live.phase == Phase::Decoding && live.finish_step == step
+    }
+
+    /// KV blocks in use as seen at `now`: steps that began earlier have taken theirs.
+    pub fn kv_used_at(&self, now: SimTime) -> u32 {
+        if self.run_length == 0 || now <= self.next_step {
+            return self.kv.used();
+        }
+        let begun = (now - self.next_step).as_ps().div_ceil(self.run_step.as_ps());
+        self.kv.used() + self.blocks_needed(begun.min(self.run_length)) as u32
+    }
+
+    /// The share of KV blocks in use as seen at `now`.
+    pub fn kv_utilization_at(&self, now: SimTime) -> f64 {
+        f64::from(self.kv_used_at(now)) / f64::from(self.kv.used() + self.kv.free())
+    }
+
+    /// Cuts the run at `horizon`, the last point at which anything happens, and hands over the
+    /// figures.
+    pub fn finish(&mut self, horizon: SimTime, cx: &mut Shared) -> InstanceOutcome {
+        if self.run_length > 0 && self.next_step <= horizon {
+            let begun = (horizon - self.next_step).as_ps() / self.run_step.as_ps() + 1;
+            self.count_run(begun.min(self.run_length), cx);
+        }
+        self.queue_pending(horizon, cx);
+        self.cut_requests(cx);
+        if self.last_completion <= horizon {
+            self.last_event = self.last_event.max(self.last_completion);
+        }
+        let (hits, misses) = self.kv.hits_and_misses();
+        let looked_up = hits + misses;
+        InstanceOutcome {
+            steps: self.steps,
+            kv_blocks_peak: self.kv.peak(),
+            kv_block_us: (self.kv_block_ps / 1_000_000) as u64,
+            cache_hit_rate: if looked_up == 0 { 0.0 } else { hits as f64 / looked_up as f64 },
+            busy_s: self.busy.as_secs(),
+            end_us: self.last_event.as_us(),
+            ..self.outcome
+        }
+    }
+
+    fn cut_requests(&mut self, cx: &mut Shared) {
+        let on_the_way = self.pending.drain().map(|Reverse((.., slot))| slot);
+        let oversized = self.drops.drain(..).map(|(_, slot)| slot);
+        for slot in on_the_way.chain(oversized) {
+            cx.slots[slot].enqueued = SimTime::NEVER;
+            cx.collect.cut(&cx.slots[slot], Some(self.id), false);
+            self.outcome.queued += 1;
+        }
+        for slot in self.wait.iter() {
+            cx.collect.cut(&cx.slots[slot], Some(self.id), false);
+            self.outcome.queued += 1;
+        }
+        for slot in self.batch.iter() {
+            cx.collect.cut(&cx.slots[slot], Some(self.id), true);
+            self.outcome.running += 1;
+        }
+    }
+
+    /// Takes note of an answer whose last step ends at `end`.
+    pub(super) fn answered(&mut self, end: SimTime) {
+        self.outcome.completed += 1;
+        self.last_completion = self.last_completion.max(end);
+    }
+
+    /// Tokens per KV block.
+    pub(super) fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
+    /// Time stepping, in block-picoseconds of KV and in time, for means over the fleet.
+    pub fn occupancy(&self) -> (u128, Span) {
+        (self.kv_block_ps, self.busy)
+    }
+}
+
+/// What makes an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineSetup {
+    /// How long its steps take.
+    pub latency: Blackbox,
+    /// Limits of one step.
+    pub limits: Batching,
+    /// Tokens per KV block.
+    pub block_size: u32,
+    /// KV blocks.
+    pub kv_blocks: u32,
+    /// Whether the wait queue is served as it was queued.
+    pub fcfs: bool,
+    /// Whether requests share tokens.
+    pub chained: bool,
+}

@@ -1,0 +1,125 @@
+//! Requests between arrival and answer, in slots that are used again.
+
+use crate::base::{ClientId, SimTime, Span};
+use crate::sim::kv::{Holding, Naming};
+
+/// Where a live request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// On its way to the wait queue.
+    #[default]
+    Pending,
+    /// In the wait queue.
+    Waiting,
+    /// In the batch, its prompt not yet computed in full.
+    Prefilling,
+    /// In the batch, one token a step.
+    Decoding,
+}
+
+/// A request between arrival and answer.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Its position in the trace.
+    pub id: u32,
+    /// Who sent it.
+    pub client: ClientId,
+    /// Its SLO class.
+    pub class: u8,
+    /// Where it is.
+    pub phase: Phase,
+    /// When it reached the cluster.
+    pub arrival: SimTime,
+    /// Prompt tokens.
+    pub input: u32,
+    /// Answer tokens.
+    pub output: u32,
+    /// What names its KV blocks.
+    pub naming: Naming,
+    /// Full KV blocks of the prompt.
+    pub prompt_blocks: u32,
+    /// Its place in the wait queue, see [`Ranking`](crate::policy::queue::Ranking).
+    pub rank: u64,
+    /// When it was sent to its instance.
+    pub routed: SimTime,
+    /// When it joined the wait queue.
+    pub enqueued: SimTime,
+    /// When it first entered a batch; NEVER before.
+    pub first_scheduled: SimTime,
+    /// When it last entered a batch.
+    pub scheduled: SimTime,
+    /// Its place in the batch: counts admissions of the instance.
+    pub order: u64,
+    /// Prompt tokens computed.
+    pub computed: u32,
+    /// The step that finished the prompt; each later step adds a token.
+    pub first_step: u64,
+    /// The step that will finish the answer.
+    pub finish_step: u64,
+    /// When the prompt was last finished; NEVER before.
+    pub first_token: SimTime,
+    /// Steps it sat out since, for want of token budget.
+    pub starved: Span,
+    /// How often it was thrown out of the batch.
+    pub preemptions: u32,
+    /// Its KV blocks.
+    pub holding: Holding,
+}
+
+impl Live {
+    /// Tokens whose KV exists after step `steps`.
+    pub fn progress(&self, steps: u64) -> u32 {
+        match self.phase {
+            Phase::Decoding => self.input + (steps - self.first_step) as u32,
+            _ => self.computed,
+        }
+    }
+}
+
+/// Live requests by slot.
+#[derive(Debug, Default)]
+pub struct Slots {
+    slots: Vec<Live>,
+    vacant: Vec<u32>,
+}
+
+impl Slots {
+    /// Forgets all requests and keeps the memory.
+    pub fn clear(&mut self) {
+        self.vacant.clear();
+        self.vacant.extend((0..self.slots.len() as u32).rev());
+        for live in &mut self.slots {
+            live.holding.clear();
+        }
+    }
+
+    /// Puts a request into a slot. Its `holding` is replaced by the slot's own, for its memory.
+    pub fn insert(&mut self, mut live: Live) -> u32 {
+        if let Some(slot) = self.vacant.pop() {
+            let place = &mut self.slots[slot as usize];
+            std::mem::swap(&mut live.holding, &mut place.holding);
+            *place = live;
+            return slot;
+        }
+        self.slots.push(live);
+        (self.slots.len() - 1) as u32
+    }
+
+    /// Empties a slot.
+    pub fn remove(&mut self, slot: u32) {
+        self.vacant.push(slot);
+    }
+}
+
+impl std::ops::Index<u32> for Slots {
+    type Output = Live;
+    fn index(&self, slot: u32) -> &Live {
+        &self.slots[slot as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Slots {
+    fn index_mut(&mut self, slot: u32) -> &mut Live {
+        &mut self.slots[slot as usize]
+    }
+}
