@@ -10,6 +10,7 @@ mod context;
 mod exit;
 mod files;
 mod interrupt;
+mod load;
 mod output;
 mod pareto;
 mod progress;

@@ -4,10 +4,22 @@
 //! anywhere.
 
 pub mod cost;
+pub mod derived;
 pub mod estimate;
+mod frontier;
 pub mod number;
+mod policy;
+mod requests;
 pub mod run;
-pub mod run_json;
+mod run_json;
+pub mod study;
+mod study_json;
+mod summary;
 pub mod table;
+mod trials;
+mod warnings;
 
+pub use derived::DerivedFile;
+pub use requests::requests_csv;
 pub use run::RunReport;
+pub use study::StudyReport;

@@ -71,7 +71,7 @@ impl Table {
 }
 
 /// Quotes a cell where a reader would misread it otherwise.
-fn quote(cell: &str) -> String {
+pub(super) fn quote(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", cell.replace('"', "\"\""))
     } else {
