@@ -1,11 +1,12 @@
 //! A candidate: one value per knob, in canonical form.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::space::{Domain, SearchSpace};
 
 /// The value of one knob.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum KnobValue {
     /// Of an integer knob.
     Int(i64),
@@ -17,7 +18,7 @@ pub enum KnobValue {
 
 /// One point of a search space. Two candidates that mean the same policy are equal: values that
 /// do not matter rest, and values that matter up to a factor are scaled.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     values: Vec<KnobValue>,
 }
@@ -85,7 +86,7 @@ impl Candidate {
             .filter(|&index| self.is_active(space, index))
             .map(|index| {
                 let knob = &space.knobs[index];
-                (knob.path.clone(), knob.domain.label(self.values[index]))
+                (knob.path.clone(), knob.label(self.values[index]))
             })
             .collect()
     }
@@ -100,7 +101,7 @@ impl Candidate {
             let value = match self.values[index] {
                 KnobValue::Int(value) => Json::from(value),
                 KnobValue::Float(value) => Json::from(value),
-                KnobValue::Choice(_) => Json::from(knob.domain.label(self.values[index])),
+                KnobValue::Choice(_) => Json::from(knob.label(self.values[index])),
             };
             object.insert(knob.path.clone(), value);
         }
@@ -190,4 +191,71 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::space::tests::serving_space;
+
+    fn candidate(router: usize, depth: f64, kv: f64) -> Candidate {
+        let values = vec![
+            KnobValue::Int(13),
+            KnobValue::Choice(router),
+            KnobValue::Float(depth),
+            KnobValue::Float(kv),
+            KnobValue::Choice(0),
+            KnobValue::Float(2e5),
+            KnobValue::Float(1e5),
+            KnobValue::Int(1024),
+        ];
+        Candidate::canonical(&serving_space(), values)
+    }
+
+    #[test]
+    fn knobs_that_do_not_matter_make_no_difference() {
+        assert_eq!(candidate(0, 1.0, 2.0), candidate(0, 3.0, 0.5));
+        assert_ne!(candidate(1, 1.0, 2.0), candidate(1, 3.0, 0.5));
+    }
+
+    #[test]
+    fn weights_matter_up_to_a_factor_only() {
+        let space = serving_space();
+        assert_eq!(candidate(1, 1.0, 2.0), candidate(1, 2.0, 4.0));
+        assert_eq!(candidate(1, 1.0, 2.0).hash(&space), candidate(1, 0.5, 1.0).hash(&space));
+        assert_eq!(candidate(1, 1.0, 2.0).values()[3], KnobValue::Float(10.0));
+    }
+
+    #[test]
+    fn the_canonical_form_is_its_own_canonical_form() {
+        let space = serving_space();
+        let once = candidate(1, 0.123_456_789, 3.3);
+        assert_eq!(Candidate::canonical(&space, once.values().to_vec()), once);
+    }
+
+    #[test]
+    fn json_names_active_knobs_only_and_reads_back() {
+        let space = serving_space();
+        let json = candidate(0, 1.0, 2.0).to_json(&space);
+        assert!(json.get("routing.scorers.queue-depth.weight").is_none());
+        assert_eq!(Candidate::from_json(&space, &json), Ok(candidate(0, 1.0, 2.0)));
+    }
+
+    #[test]
+    fn json_outside_the_space_is_refused() {
+        let space = serving_space();
+        let read = |text: &str| {
+            let json = serde_json::from_str(text).expect("JSON");
+            Candidate::from_json(&space, &json)
+        };
+        assert!(read(r#"{"pools.h100.instances": 33}"#).is_err());
+        assert!(read(r#"{"pools.h100.instance": 13}"#).is_err());
+        assert!(read(r#"{"routing.policy": "random"}"#).is_err());
+    }
+
+    #[test]
+    fn a_hash_is_the_same_for_ever() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
 }

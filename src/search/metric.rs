@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::nearest;
 use crate::policy::PolicyBundle;
 use crate::sim::Outcome;
 use crate::sim::outcome::{Counts, Summary};
@@ -122,9 +123,10 @@ impl MetricName {
                 };
                 match classes {
                     None => prefixed(class),
-                    Some(classes) => {
-                        classes.iter().flat_map(|class| -> Vec<String> { prefixed(class) }).collect()
-                    }
+                    Some(classes) => classes
+                        .iter()
+                        .flat_map(|class| -> Vec<String> { prefixed(class) })
+                        .collect(),
                 }
             }
         };
@@ -158,21 +160,6 @@ impl std::fmt::Display for MetricName {
     }
 }
 
-/// The candidate most like `name`, where it is like it at all; ties go to the first.
-pub(super) fn nearest<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let mut best: Option<(f64, &str)> = None;
-    for candidate in candidates {
-        let likeness = strsim::jaro_winkler(name, candidate);
-        if likeness > best.map_or(0.8, |(likeness, _)| likeness) {
-            best = Some((likeness, candidate));
-        }
-    }
-    best.map(|(_, candidate)| candidate)
-}
-
 impl Figures {
     /// The figures of `outcome`, run under `bundle`.
     pub fn of(outcome: &Outcome, bundle: &PolicyBundle) -> Self {
@@ -190,8 +177,7 @@ impl Figures {
         figures.set_counts("", &outcome.measured);
         for class in &outcome.classes {
             let prefix = format!("{}.", class.name);
-            let summaries =
-                [("ttft", &class.ttft), ("tpot", &class.tpot), ("e2e", &class.e2e)];
+            let summaries = [("ttft", &class.ttft), ("tpot", &class.tpot), ("e2e", &class.e2e)];
             for (name, summary) in summaries {
                 figures.set_summary(&prefix, name, summary);
             }
@@ -270,9 +256,10 @@ impl Figures {
     fn set_costs(&mut self, outcome: &Outcome, bundle: &PolicyBundle) {
         let cost = bundle.cost_per_hour();
         let per_million = |tokens_per_s: f64| cost / (tokens_per_s * 3600.0) * 1e6;
-        let gpus = bundle.pools.iter().map(|pool| {
-            f64::from(pool.instances) * f64::from(pool.gpus_per_instance)
-        });
+        let gpus = bundle
+            .pools
+            .iter()
+            .map(|pool| f64::from(pool.instances) * f64::from(pool.gpus_per_instance));
         self.set("instances", f64::from(bundle.instances()));
         self.set("gpus", gpus.sum());
         self.set("cost_per_hour", cost);
@@ -289,10 +276,7 @@ mod tests {
     #[test]
     fn a_misspelt_metric_is_answered_by_the_nearest() {
         assert!(MetricName::parse("ttft_p99_ms", None).is_ok());
-        assert_eq!(
-            MetricName::parse("ttft_p9_ms", None),
-            Err(Some("ttft_p99_ms".to_owned()))
-        );
+        assert_eq!(MetricName::parse("ttft_p9_ms", None), Err(Some("ttft_p99_ms".to_owned())));
         assert_eq!(MetricName::parse("zzz", None), Err(None));
     }
 

@@ -31,15 +31,18 @@ pub mod template;
 
 pub use candidate::{Candidate, KnobValue};
 pub use error::StudyError;
-pub use evaluate::{Evaluator, Job, RunResult, Sink};
+pub use evaluate::{Evaluator, Job, Run, Sink, Stop};
+pub use journal::SearchEnd;
 pub use metric::{Better, Figures, MetricName};
 pub use objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
 pub use propose::{Origin, Proposal, Proposer, ProposerKind};
-pub use read::{Source, SourceRole, SpaceFile, read_space};
-pub use runs::RunLength;
+pub use read::{Source, SourceRole};
+pub use runs::{Offer, RunLength, RunWishes, run_length};
 pub use score::{ConstraintScore, Score};
 pub use simulated::SimulatedEvaluator;
-pub use space::{Budget, Condition, Domain, Knob, SearchSpace, Seeds};
+pub use space::{Budget, Condition, Domain, Knob, SearchSpace, Seeds, Unit};
 pub use state::{StudyState, Trial, Verification};
-pub use study::{Mode, NoObserver, Observer, Phase, Progress, Study, StudyEnd, StudyOptions};
+pub use study::{
+    Limits, Mode, NoObserver, Observer, Phase, Progress, Study, StudyEnd, StudyOptions,
+};
 pub use template::Template;

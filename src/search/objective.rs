@@ -1,6 +1,7 @@
 //! What is wanted, and what must hold.
 
-use super::metric::{Figures, MetricName, nearest};
+use super::metric::{Figures, MetricName};
+use crate::config::nearest;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +83,7 @@ impl Constraint {
     ///
     /// # Errors
     /// What is wrong, and a hint.
-    pub fn parse(
-        text: &str,
-        classes: Option<&[String]>,
-    ) -> Result<Self, (String, Option<String>)> {
+    pub fn parse(text: &str, classes: Option<&[String]>) -> Result<Self, (String, Option<String>)> {
         let Some((metric, bound, limit)) = split(text) else {
             let hint = "write `metric <= number` or `metric >= number`".to_owned();
             return Err((format!("`{text}` is not a constraint"), Some(hint)));

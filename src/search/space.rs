@@ -1,7 +1,5 @@
 //! A search space: which knobs may move where, what is wanted, and how long to look.
 
-use serde::{Deserialize, Serialize};
-
 use super::candidate::{Candidate, KnobValue};
 use super::metric::{Figures, MetricName};
 use super::objective::{Constraint, FitnessWeights, Objective};
@@ -42,6 +40,8 @@ pub struct Knob {
     pub path: String,
     /// Where it may move.
     pub domain: Domain,
+    /// What an integer of it counts.
+    pub unit: Unit,
     /// All must hold for the knob to matter.
     pub when: Vec<Condition>,
     /// Its value while it does not matter; in the domain.
@@ -65,8 +65,6 @@ pub enum Domain {
         step: i64,
         /// Whether the scale is logarithmic.
         log: bool,
-        /// What the integer counts.
-        unit: Unit,
     },
     /// Any number between, to six significant digits.
     Float {
@@ -85,9 +83,10 @@ pub enum Domain {
 }
 
 /// What an integer knob counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unit {
     /// Things.
+    #[default]
     Plain,
     /// Microseconds: the knob is a duration.
     Microseconds,
@@ -194,7 +193,9 @@ impl Domain {
     /// The number of values; `None` for floats.
     pub fn levels(&self) -> Option<u64> {
         match self {
-            Self::Int { low, high, step, .. } => Some(high.abs_diff(*low) / step.unsigned_abs() + 1),
+            Self::Int { low, high, step, .. } => {
+                Some(high.abs_diff(*low) / step.unsigned_abs() + 1)
+            }
             Self::Float { .. } => None,
             Self::Choice { labels } => Some(labels.len() as u64),
         }
@@ -213,23 +214,23 @@ impl Domain {
             _ => false,
         }
     }
+}
 
-    /// How `value` is written for people.
+impl Knob {
+    /// How `value` is written in tables, the journal and the policy.
     pub fn label(&self, value: KnobValue) -> String {
-        match (self, value) {
-            (Self::Choice { labels }, KnobValue::Choice(index)) => labels[index].clone(),
-            (Self::Int { unit: Unit::Microseconds, .. }, KnobValue::Int(value)) => {
-                duration_label(value)
-            }
-            (_, KnobValue::Int(value)) => value.to_string(),
-            (_, KnobValue::Float(value)) => value.to_string(),
-            (_, KnobValue::Choice(index)) => index.to_string(),
+        match (value, &self.domain) {
+            (KnobValue::Choice(index), Domain::Choice { labels }) => labels[index].clone(),
+            (KnobValue::Choice(index), _) => index.to_string(),
+            (KnobValue::Int(value), _) if self.unit == Unit::Microseconds => duration(value),
+            (KnobValue::Int(value), _) => value.to_string(),
+            (KnobValue::Float(value), _) => value.to_string(),
         }
     }
 }
 
 /// Microseconds in the largest unit that keeps them whole.
-pub(super) fn duration_label(microseconds: i64) -> String {
+pub(super) fn duration(microseconds: i64) -> String {
     match microseconds {
         0 => "0s".to_owned(),
         us if us % 1_000_000 == 0 => format!("{}s", us / 1_000_000),
@@ -238,18 +239,159 @@ pub(super) fn duration_label(microseconds: i64) -> String {
     }
 }
 
-/// A number that JSON can always carry.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Finite(f64);
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::search::objective::{Bound, Direction};
+    use crate::search::relation::{Relation, Side, Sign};
+    use proptest::prelude::*;
 
-impl Finite {
-    /// `value`, where it is finite.
-    pub fn new(value: f64) -> Option<Self> {
-        value.is_finite().then_some(Self(value))
+    /// An unconditional knob that rests at its first value.
+    pub fn knob(path: &str, domain: Domain) -> Knob {
+        let rest = match &domain {
+            Domain::Int { low, .. } => KnobValue::Int(*low),
+            Domain::Float { low, .. } => KnobValue::Float(*low),
+            Domain::Choice { .. } => KnobValue::Choice(0),
+        };
+        let counts_instances = path.ends_with("instances");
+        let unit = Unit::Plain;
+        Knob {
+            path: path.to_owned(),
+            domain,
+            unit,
+            when: vec![],
+            rest,
+            start: None,
+            counts_instances,
+        }
     }
 
-    /// The number.
-    pub fn get(self) -> f64 {
-        self.0
+    pub fn int(low: i64, high: i64) -> Domain {
+        Domain::Int { low, high, step: 1, log: false }
+    }
+
+    pub fn float(low: f64, high: f64, log: bool) -> Domain {
+        Domain::Float { low, high, log }
+    }
+
+    pub fn choice(labels: &[&str]) -> Domain {
+        Domain::Choice { labels: labels.iter().map(|&label| label.to_owned()).collect() }
+    }
+
+    /// Cheapest fleet under a TTFT promise, over `knobs`.
+    pub fn space(knobs: Vec<Knob>) -> SearchSpace {
+        let metric = |name| MetricName::parse(name, None).expect("a metric");
+        SearchSpace {
+            name: "test".to_owned(),
+            knobs,
+            require: vec![],
+            scale_groups: vec![],
+            objective: Objective {
+                direction: Direction::Minimize,
+                metric: metric("cost_per_hour"),
+            },
+            constraints: vec![Constraint {
+                metric: metric("ttft_p99_ms"),
+                bound: Bound::AtMost,
+                limit: 500.0,
+            }],
+            fitness: None,
+            pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
+            seeds: Seeds::default(),
+            budget: Budget::default(),
+            batch: 4,
+        }
+    }
+
+    /// Instances, a router with two weights that matter only when it is weighted, a bucket that
+    /// must be larger than its refill, and a batch limit.
+    pub fn serving_space() -> SearchSpace {
+        let weighted = Condition { knob: 1, values: vec![KnobValue::Choice(1)] };
+        let bucket = Condition { knob: 4, values: vec![KnobValue::Choice(1)] };
+        let mut knobs = vec![
+            knob("pools.h100.instances", int(4, 32)),
+            knob("routing.policy", choice(&["round-robin", "weighted"])),
+            knob("routing.scorers.queue-depth.weight", float(0.1, 10.0, true)),
+            knob("routing.scorers.kv-utilization.weight", float(0.1, 10.0, true)),
+            knob("admission.policy", choice(&["always-admit", "token-bucket"])),
+            knob("admission.capacity", float(1e4, 1e6, true)),
+            knob("admission.refill", float(1e4, 1e6, true)),
+            knob(
+                "batching.max_scheduled_tokens",
+                Domain::Int { low: 1024, high: 8192, step: 256, log: true },
+            ),
+        ];
+        for index in [2, 3] {
+            knobs[index].when = vec![weighted.clone()];
+        }
+        for index in [5, 6] {
+            knobs[index].when = vec![bucket.clone()];
+        }
+        let mut space = space(knobs);
+        space.scale_groups = vec![vec![2, 3]];
+        space.require = vec![Relation {
+            left: Side::Knob { factor: 1.0, knob: 6 },
+            sign: Sign::AtMost,
+            right: Side::Knob { factor: 1.0, knob: 5 },
+        }];
+        space
+    }
+
+    fn any_domain() -> impl Strategy<Value = Domain> {
+        let ints = (1_i64..50, 1_i64..8, 1_i64..2000, any::<bool>()).prop_map(
+            |(low, step, count, log)| Domain::Int { low, high: low + step * count, step, log },
+        );
+        let floats = (1e-3_f64..1e3, 1.001_f64..1e4, any::<bool>())
+            .prop_map(|(low, ratio, log)| Domain::Float { low, high: low * ratio, log });
+        let choices = (2_usize..6).prop_map(|count| Domain::Choice {
+            labels: (0..count).map(|index| format!("option {index}")).collect(),
+        });
+        prop_oneof![ints, floats, choices]
+    }
+
+    /// Spaces of one to seven knobs, the later ones possibly conditional on the first, and
+    /// floats possibly in one scale group.
+    pub fn any_space() -> impl Strategy<Value = SearchSpace> {
+        let knobs = prop::collection::vec((any_domain(), any::<bool>()), 0..7);
+        (knobs, any::<bool>()).prop_map(|(domains, grouped)| {
+            let mut knobs = vec![knob("switch", choice(&["off", "on"]))];
+            for (index, (domain, conditional)) in domains.into_iter().enumerate() {
+                let mut knob = knob(&format!("knob{index}"), domain);
+                if conditional {
+                    knob.when = vec![Condition { knob: 0, values: vec![KnobValue::Choice(1)] }];
+                }
+                knobs.push(knob);
+            }
+            let mut space = space(knobs);
+            let is_float =
+                |index: &usize| matches!(space.knobs[*index].domain, Domain::Float { .. });
+            let group: Vec<usize> = (0..space.knobs.len()).filter(is_float).collect();
+            if grouped && group.len() > 1 {
+                space.scale_groups = vec![group];
+            }
+            space
+        })
+    }
+
+    #[test]
+    fn search_and_verification_share_no_seed() {
+        let seeds = Seeds { base: u64::MAX - 2, search: Seeds::SEARCH_MAX, verify: 50 };
+        let searched = seeds.of_search();
+        assert!(seeds.of_verification().iter().all(|seed| !searched.contains(seed)));
+    }
+
+    #[test]
+    fn sizes_multiply_and_floats_are_countless() {
+        let grid = space(vec![knob("a", int(4, 32)), knob("b", choice(&["x", "y"]))]);
+        assert_eq!(grid.size(), Some(58));
+        assert_eq!(serving_space().size(), None);
+    }
+
+    #[test]
+    fn durations_are_written_in_the_largest_whole_unit() {
+        assert_eq!(duration(1_500_000), "1500ms");
+        assert_eq!(duration(2_000_000), "2s");
+        assert_eq!(duration(17), "17us");
+        assert_eq!(duration(0), "0s");
     }
 }

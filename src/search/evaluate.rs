@@ -1,0 +1,58 @@
+//! The seam between a search and what measures candidates.
+//!
+//! Local threads stand behind it first; a distributed engine can serve it with the same messages,
+//! so both sides are plain data.
+
+use serde::{Deserialize, Serialize};
+
+use super::candidate::Candidate;
+use super::metric::Figures;
+
+/// One simulation to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Under which policy; canonical.
+    pub candidate: Candidate,
+    /// Under which realisation of the workload.
+    pub seed: u64,
+}
+
+/// What one simulation told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The realisation of the workload.
+    pub seed: u64,
+    /// Whether the queue stopped growing; false where it failed.
+    pub stable: bool,
+    /// Why there is no policy to simulate, where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Everything measured; empty where it failed.
+    pub figures: Figures,
+}
+
+/// Where results go: the job's index in its batch, and its run. Called once per job, from any
+/// thread, in any order.
+pub type Sink<'a> = &'a (dyn Fn(usize, Run) + Sync);
+
+/// Whether to begin no further job.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// Measures candidates.
+pub trait Evaluator: Sync {
+    /// A hash of all that results depend on besides the job: simulator, defaults, template,
+    /// workload, run length. Results of evaluators with different versions are never mixed.
+    fn version(&self) -> u64;
+
+    /// Does `jobs`, beginning them in order, and tells each result once. A result depends on its
+    /// job and the version only. Jobs that have not begun when `stop` says so are left out.
+    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>);
+}
+
+impl Run {
+    /// A run of a candidate that gives no policy.
+    pub fn failed(seed: u64, reason: String) -> Self {
+        Self { seed, stable: false, failed: Some(reason), figures: Figures::default() }
+    }
+}

@@ -1,0 +1,307 @@
+//! Who decides what to try next.
+//!
+//! A batch is a pure function of the space, the proposer and the trials before it:
+//!
+//! 1. The start: the template's own values, then a space-filling design, about two points per
+//!    knob and at most a third of the budget.
+//! 2. After the start up to half of each batch are descents ([`descent`]): deterministic steps
+//!    from the best candidates towards fewer instances. The rest comes from the proposer.
+//! 3. The last batch of the budget prefers descents altogether, so that what wins is locally
+//!    minimal wherever the budget allows.
+//! 4. Whatever the proposer does not fill is filled by mutations of the best and random points.
+
+pub mod descent;
+pub mod ego;
+pub mod random;
+pub mod sobol;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::candidate::Candidate;
+use super::space::SearchSpace;
+use super::state::Trial;
+
+/// Where a candidate came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The template's own values.
+    Template,
+    /// The space-filling start.
+    Design,
+    /// The Sobol sequence.
+    Sobol,
+    /// Chance.
+    Random,
+    /// A change to one of the best.
+    Mutation,
+    /// Bayesian optimization by `egobox-ego`.
+    Ego,
+    /// A step from one of the best towards fewer instances.
+    Descent,
+}
+
+/// A candidate to evaluate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// Where it came from.
+    pub by: Origin,
+}
+
+/// What a proposer may know. There is no hidden state, so that resuming is replaying.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The space.
+    pub space: &'a SearchSpace,
+    /// Every trial so far, in order.
+    pub history: &'a [Trial],
+    /// Candidates already in this batch.
+    pub taken: &'a [Candidate],
+    /// How many are wanted; at least 1.
+    pub count: usize,
+    /// Counts the batches of the study from 0.
+    pub batch: u64,
+}
+
+/// Proposes candidates.
+///
+/// They lie in the space, keep its relations, differ from each other and from all in `history`
+/// and `taken`, and depend only on the question: on no clock, thread or earlier call. There may be
+/// fewer than asked for, never more.
+pub trait Proposer {
+    /// Where its candidates come from.
+    fn origin(&self) -> Origin;
+
+    /// Candidates to try next.
+    fn propose(&self, ask: &Ask<'_>) -> Vec<Candidate>;
+}
+
+/// The proposers that can be asked for by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProposerKind {
+    /// The Sobol sequence alone.
+    Sobol,
+    /// Chance alone.
+    Random,
+    /// Bayesian optimization.
+    #[default]
+    Ego,
+}
+
+impl ProposerKind {
+    /// Every proposer with its name.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("sobol", Self::Sobol), ("random", Self::Random), ("ego", Self::Ego)];
+
+    /// Its name on the command line and in the journal.
+    pub fn name(self) -> &'static str {
+        let listed = Self::ALL.iter().find(|(_, kind)| *kind == self);
+        listed.map_or("ego", |(name, _)| name)
+    }
+
+    /// The proposer.
+    pub fn proposer(self) -> Box<dyn Proposer> {
+        match self {
+            Self::Sobol => Box::new(sobol::Sobol),
+            Self::Random => Box::new(random::Random),
+            Self::Ego => Box::new(ego::Ego),
+        }
+    }
+}
+
+/// Candidates that were seen, to propose none twice.
+#[derive(Clone, Debug)]
+pub struct Fresh<'a> {
+    space: &'a SearchSpace,
+    seen: BTreeSet<u64>,
+}
+
+impl<'a> Fresh<'a> {
+    /// Nothing of `ask`'s history or batch is fresh.
+    pub fn new(ask: &Ask<'a>) -> Self {
+        let history = ask.history.iter().map(|trial| &trial.candidate);
+        let seen = history.chain(ask.taken).map(|candidate| candidate.hash(ask.space)).collect();
+        Self { space: ask.space, seen }
+    }
+
+    /// Whether `candidate` may be tried and never was; from now on it was.
+    pub fn take(&mut self, candidate: &Candidate) -> bool {
+        self.space.allows(candidate) && self.seen.insert(candidate.hash(self.space))
+    }
+}
+
+/// How many candidates the start has: about two per knob, at most a third of the budget, at
+/// least two.
+pub fn start_count(space: &SearchSpace) -> usize {
+    let third = space.budget.evaluations as usize / 3;
+    (2 * space.knobs.len() + 2).min(third).max(2)
+}
+
+/// The next batch after `history`; empty where nothing is left to try or the budget is spent.
+pub fn next_batch(
+    space: &SearchSpace,
+    proposer: &dyn Proposer,
+    history: &[Trial],
+    batch: u64,
+) -> Vec<Proposal> {
+    let left = (space.budget.evaluations as usize).saturating_sub(history.len());
+    let size = space.batch.min(left);
+    let mut proposals: Vec<Proposal> = Vec::with_capacity(size);
+    let start = start_count(space);
+    if history.len() < start {
+        let wanted = size.min(start - history.len());
+        design(space, history, batch, wanted, &mut proposals);
+        return proposals;
+    }
+    let descents = if left <= space.batch { size } else { size.div_ceil(2) };
+    extend(space, &descent::Descent, history, batch, descents, &mut proposals);
+    extend(space, proposer, history, batch, size, &mut proposals);
+    extend(space, &random::Mutation, history, batch, size, &mut proposals);
+    extend(space, &random::Random, history, batch, size, &mut proposals);
+    proposals
+}
+
+/// The next points of the start.
+fn design(
+    space: &SearchSpace,
+    history: &[Trial],
+    batch: u64,
+    count: usize,
+    proposals: &mut Vec<Proposal>,
+) {
+    if history.is_empty()
+        && let Some(candidate) = space.start()
+    {
+        proposals.push(Proposal { candidate, by: Origin::Template });
+    }
+    let before = proposals.len();
+    extend(space, &sobol::Sobol, history, batch, count, proposals);
+    for proposal in &mut proposals[before..] {
+        proposal.by = Origin::Design;
+    }
+}
+
+/// Fills `proposals` up to `until` from `proposer`.
+fn extend(
+    space: &SearchSpace,
+    proposer: &dyn Proposer,
+    history: &[Trial],
+    batch: u64,
+    until: usize,
+    proposals: &mut Vec<Proposal>,
+) {
+    let Some(count) = until.checked_sub(proposals.len()).filter(|&count| count > 0) else { return };
+    let taken: Vec<Candidate> =
+        proposals.iter().map(|proposal| proposal.candidate.clone()).collect();
+    let ask = Ask { space, history, taken: &taken, count, batch };
+    let by = proposer.origin();
+    proposals
+        .extend(proposer.propose(&ask).into_iter().map(|candidate| Proposal { candidate, by }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::space::tests::{any_space, int, knob, serving_space, space};
+    use crate::search::state::tests::trial_of;
+    use proptest::prelude::*;
+
+    fn all() -> Vec<Box<dyn Proposer>> {
+        let mut all: Vec<Box<dyn Proposer>> =
+            ProposerKind::ALL.iter().map(|(_, kind)| kind.proposer()).collect();
+        all.push(Box::new(descent::Descent));
+        all.push(Box::new(random::Mutation));
+        all
+    }
+
+    /// A history with known figures: more instances cost more and answer faster.
+    fn history(space: &SearchSpace, count: usize) -> Vec<Trial> {
+        let ask = Ask { space, history: &[], taken: &[], count, batch: 0 };
+        let candidates = random::Random.propose(&ask);
+        let each = candidates.into_iter().enumerate();
+        each.map(|(index, candidate)| {
+            let point = crate::search::cube::encode(space, &candidate);
+            let cost = 1.0 + 10.0 * point[0];
+            let ttft = 200.0 + 1000.0 * (1.0 - point[0]) + 50.0 * point[point.len() - 1];
+            trial_of(index, candidate, space, &[("cost_per_hour", cost), ("ttft_p99_ms", ttft)])
+        })
+        .collect()
+    }
+
+    fn keeps_the_contract(space: &SearchSpace, trials: &[Trial], proposer: &dyn Proposer) {
+        let taken: Vec<Candidate> =
+            trials.first().map(|t| t.candidate.clone()).into_iter().collect();
+        let ask = Ask { space, history: trials, taken: &taken, count: 3, batch: 7 };
+        let proposed = proposer.propose(&ask);
+        assert_eq!(proposed, proposer.propose(&ask), "{:?} repeats itself", proposer.origin());
+        assert!(proposed.len() <= 3);
+        let mut fresh = Fresh::new(&ask);
+        for candidate in &proposed {
+            let canonical = Candidate::canonical(space, candidate.values().to_vec());
+            assert_eq!(*candidate, canonical, "{:?} is canonical", proposer.origin());
+            for (knob, &value) in space.knobs.iter().zip(candidate.values()) {
+                assert!(knob.domain.contains(value), "{value:?} is not in {:?}", knob.domain);
+            }
+            assert!(fresh.take(candidate), "{:?} repeats or breaks a relation", proposer.origin());
+        }
+    }
+
+    #[test]
+    fn every_proposer_keeps_the_contract_on_the_serving_space() {
+        let space = serving_space();
+        for count in [0, 1, 2, 12] {
+            let trials = history(&space, count);
+            for proposer in all() {
+                keeps_the_contract(&space, &trials, proposer.as_ref());
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_space_is_used_up_and_then_nothing_is_proposed() {
+        let space = space(vec![knob("pools.a.instances", int(1, 7))]);
+        let trials = history(&space, 5);
+        let batch = next_batch(&space, &ego::Ego, &trials, 3);
+        assert_eq!(batch.len(), 2);
+        let trials = history(&space, 9);
+        assert_eq!(trials.len(), 7);
+        assert_eq!(next_batch(&space, &ego::Ego, &trials, 3), []);
+    }
+
+    #[test]
+    fn no_batch_exceeds_what_the_budget_leaves() {
+        let mut space = serving_space();
+        space.budget.evaluations = 14;
+        let trials = history(&space, 13);
+        assert_eq!(next_batch(&space, &random::Random, &trials, 3).len(), 1);
+        let trials = history(&space, 14);
+        assert_eq!(next_batch(&space, &random::Random, &trials, 3), []);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn every_cheap_proposer_keeps_the_contract_on_any_space(
+            space in any_space(),
+            count in 0_usize..20,
+        ) {
+            let trials = history(&space, count);
+            let ego = Origin::Ego;
+            for proposer in all().iter().filter(|proposer| proposer.origin() != ego) {
+                keeps_the_contract(&space, &trials, proposer.as_ref());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(6))]
+        #[test]
+        fn ego_keeps_the_contract_on_any_space(space in any_space(), count in 0_usize..14) {
+            keeps_the_contract(&space, &history(&space, count), &ego::Ego);
+        }
+    }
+}

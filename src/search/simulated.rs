@@ -1,0 +1,132 @@
+//! The evaluator that simulates, on the threads of this process.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::evaluate::{Evaluator, Job, Run, Sink, Stop};
+use super::metric::Figures;
+use super::space::SearchSpace;
+use super::template::Template;
+use crate::config::Node;
+use crate::policy::PolicyBundle;
+use crate::sim::{self, RunOptions, Scratch};
+use crate::workload::Trace;
+
+/// Reads a bundle's tree; the error is a sentence.
+pub type ReadBundle<'a> = Box<dyn Fn(&Node) -> Result<PolicyBundle, String> + Sync + 'a>;
+/// The realisation of the workload under a seed.
+pub type Generate<'a> = Box<dyn Fn(u64) -> Trace + Sync + 'a>;
+
+/// Simulates candidates of a space on the current rayon pool.
+pub struct SimulatedEvaluator<'a> {
+    space: &'a SearchSpace,
+    template: &'a Template,
+    read: ReadBundle<'a>,
+    generate: Generate<'a>,
+    options: RunOptions,
+    version: u64,
+    /// One realisation per seed, made once and shared by all candidates.
+    traces: Mutex<BTreeMap<u64, Arc<OnceLock<Trace>>>>,
+}
+
+impl std::fmt::Debug for SimulatedEvaluator<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SimulatedEvaluator").field("version", &self.version).finish()
+    }
+}
+
+impl<'a> SimulatedEvaluator<'a> {
+    /// An evaluator of `space` on `template`. `version` names everything else that results
+    /// depend on: the program, the defaults, the workload.
+    pub fn new(
+        space: &'a SearchSpace,
+        template: &'a Template,
+        (read, generate): (ReadBundle<'a>, Generate<'a>),
+        options: RunOptions,
+        version: u64,
+    ) -> Self {
+        let traces = Mutex::new(BTreeMap::new());
+        Self { space, template, read, generate, options, version, traces }
+    }
+
+    fn trace(&self, seed: u64) -> Arc<OnceLock<Trace>> {
+        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Arc::clone(traces.entry(seed).or_default());
+        drop(traces);
+        slot.get_or_init(|| (self.generate)(seed));
+        slot
+    }
+
+    fn run(&self, job: &Job, scratch: &mut Scratch) -> Run {
+        let tree = self.template.apply(self.space, &job.candidate);
+        let bundle = match tree.and_then(|tree| (self.read)(&tree)) {
+            Ok(bundle) => bundle,
+            Err(reason) => return Run::failed(job.seed, reason),
+        };
+        let slot = self.trace(job.seed);
+        let trace = slot.get().expect("`trace` filled the slot");
+        let outcome = sim::simulate(&bundle, trace, &self.options, scratch);
+        let figures = Figures::of(&outcome, &bundle);
+        Run { seed: job.seed, stable: outcome.stability.stable, failed: None, figures }
+    }
+}
+
+impl Evaluator for SimulatedEvaluator<'_> {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        let next = AtomicUsize::new(0);
+        // Workers take the next job themselves: jobs begin in order, so that what is journalled
+        // is a prefix, and a long run holds nobody up.
+        rayon::scope(|scope| {
+            for _ in 0..rayon::current_num_threads().min(jobs.len()) {
+                scope.spawn(|_| {
+                    let mut scratch = Scratch::default();
+                    while !stop() {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(job) = jobs.get(index) else { break };
+                        done(index, self.run(job, &mut scratch));
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::base::Span;
+    use crate::latency::Blackbox;
+    use crate::policy::{Admission, Batching, Pool, Priority, Routing, Scheduler, Signals};
+
+    /// LLaMA 3.1 8B on `instances` pairs of H100, everything else as the reference has it.
+    pub fn bundle(instances: u32, price_per_gpu_hour: f64) -> PolicyBundle {
+        let pool = Pool {
+            name: "h100".to_owned(),
+            model: "meta-llama/llama-3.1-8b-instruct".to_owned(),
+            gpu: "H100".to_owned(),
+            gpus_per_instance: 2,
+            instances,
+            kv_blocks: 132_139,
+            latency: Blackbox { alpha: [1601.35, 3.51, 1805.54], beta: [6910.42, 17.67, 2.84] },
+            price_per_gpu_hour,
+            price_source: "test".to_owned(),
+        };
+        PolicyBundle {
+            pools: vec![pool],
+            admission: Admission::AlwaysAdmit,
+            admission_latency: Span::ZERO,
+            routing: Routing::RoundRobin,
+            routing_latency: Span::ZERO,
+            signals: Signals { kv_utilization_refresh: Span::ZERO, prefix_index_blocks: 0 },
+            priority: Priority::Constant,
+            scheduler: Scheduler::Fcfs,
+            batching: Batching { max_running: 256, max_tokens: 2048, long_prefill_threshold: 0 },
+            block_size: 16,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a journal tells: everything reports need, without simulating.
+
+use std::path::Path;
+
+use super::candidate::Candidate;
+use super::error::StudyError;
+use super::evaluate::Run;
+use super::journal::{self, Entry, Header, SearchEnd};
+use super::pareto::{self, ParetoPoint};
+use super::propose::{Origin, Proposal};
+use super::score::Score;
+use super::space::SearchSpace;
+
+/// A study as far as its journal goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StudyState {
+    /// The first line.
+    pub header: Option<Header>,
+    /// Every candidate proposed so far; trials are its first entries.
+    pub proposed: Vec<Proposal>,
+    /// Batches proposed so far.
+    pub batches: u64,
+    /// The evaluated candidates, in order.
+    pub trials: Vec<Trial>,
+    /// Why the search stopped, once it has.
+    pub searched: Option<SearchEnd>,
+    /// The winners' meetings with fresh seeds, in order.
+    pub verifications: Vec<Verification>,
+    /// Whether the study has come to its end.
+    pub finished: bool,
+    /// The trial that kept its promises on fresh seeds.
+    pub winner: Option<usize>,
+}
+
+/// An evaluated candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Who proposed it.
+    pub by: Origin,
+    /// The candidate.
+    pub candidate: Candidate,
+    /// One per search seed.
+    pub runs: Vec<Run>,
+    /// What they amount to.
+    pub score: Score,
+}
+
+/// A candidate's meeting with fresh seeds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verification {
+    /// Which trial.
+    pub trial: usize,
+    /// One per fresh seed.
+    pub runs: Vec<Run>,
+    /// What they amount to; feasible means that it passed.
+    pub score: Score,
+}
+
+impl Trial {
+    /// Why there is no policy, where there is none.
+    pub fn failed(&self) -> Option<&str> {
+        self.runs.iter().find_map(|run| run.failed.as_deref())
+    }
+
+    /// The mean of a figure over the seeds; `None` where a run lacks it.
+    pub fn mean(&self, name: &str) -> Option<f64> {
+        super::score::mean(&self.runs, name)
+    }
+}
+
+impl StudyState {
+    /// Reads the study in `folder` without touching it.
+    ///
+    /// # Errors
+    /// [`StudyError::Io`], or [`StudyError::Corrupt`] where the journal makes no sense.
+    pub fn read(space: &SearchSpace, folder: &Path) -> Result<Self, StudyError> {
+        let path = folder.join(super::study::JOURNAL);
+        let entries = journal::read_file(&path)?;
+        Self::replay(space, &entries, &path)
+    }
+
+    /// The state after `entries`, which stand in the journal at `path`.
+    ///
+    /// # Errors
+    /// [`StudyError::Corrupt`] naming the first line that does not follow from those before it.
+    pub fn replay(space: &SearchSpace, entries: &[Entry], path: &Path) -> Result<Self, StudyError> {
+        let mut state = Self::default();
+        for (index, entry) in entries.iter().enumerate() {
+            state.follow(space, entry).map_err(|reason| StudyError::Corrupt {
+                path: path.to_owned(),
+                line: index + 1,
+                reason,
+            })?;
+        }
+        Ok(state)
+    }
+
+    /// Takes one more entry into account.
+    ///
+    /// # Errors
+    /// A sentence why it cannot come now.
+    pub fn follow(&mut self, space: &SearchSpace, entry: &Entry) -> Result<(), String> {
+        if self.header.is_none() != matches!(entry, Entry::Header(_)) {
+            return Err("a journal has its header first and once".to_owned());
+        }
+        if self.finished {
+            return Err("the study was finished before it".to_owned());
+        }
+        match entry {
+            Entry::Header(header) => self.header = Some(header.clone()),
+            Entry::Proposed { batch, candidates } => {
+                if *batch != self.batches || self.trials.len() != self.proposed.len() {
+                    return Err(format!("batch {batch} is out of order"));
+                }
+                for proposed in candidates {
+                    let candidate = Candidate::from_json(space, &proposed.knobs)?;
+                    self.proposed.push(Proposal { candidate, by: proposed.by });
+                }
+                self.batches += 1;
+            }
+            Entry::Evaluated { trial, runs, .. } => {
+                if *trial != self.trials.len() || *trial >= self.proposed.len() {
+                    return Err(format!("trial {trial} is out of order"));
+                }
+                if runs.is_empty() {
+                    return Err(format!("trial {trial} has no runs"));
+                }
+                self.push_trial(space, runs.clone());
+            }
+            Entry::Searched { why } => self.searched = Some(*why),
+            Entry::Verified { trial, runs, .. } => {
+                if *trial >= self.trials.len() || runs.is_empty() {
+                    return Err(format!("there is no trial {trial} to verify"));
+                }
+                let score = Score::of(space, runs);
+                self.verifications.push(Verification { trial: *trial, runs: runs.clone(), score });
+            }
+            Entry::Finished { winner } => {
+                self.finished = true;
+                self.winner = *winner;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_trial(&mut self, space: &SearchSpace, runs: Vec<Run>) {
+        let index = self.trials.len();
+        let Proposal { candidate, by } = self.proposed[index].clone();
+        let score = Score::of(space, &runs);
+        self.trials.push(Trial { index, by, candidate, runs, score });
+    }
+
+    /// The best feasible trial so far, as the search's own seeds see it.
+    pub fn best(&self, space: &SearchSpace) -> Option<&Trial> {
+        let first = ranking(space, &self.trials).first().copied()?;
+        Some(&self.trials[first]).filter(|trial| trial.score.feasible)
+    }
+
+    /// The winner's meeting with fresh seeds.
+    pub fn winning(&self) -> Option<&Verification> {
+        let winner = self.winner?;
+        self.verifications.iter().rev().find(|verification| verification.trial == winner)
+    }
+
+    /// All stable trials on the axes of the space.
+    pub fn pareto(&self, space: &SearchSpace) -> Vec<ParetoPoint> {
+        pareto::points(space, &self.trials)
+    }
+}
+
+/// Indexes of `trials` from best to worst: feasible ones by objective and then by their distance
+/// from the limits (of equal costs the safer one first), infeasible ones by how far they are
+/// outside, ties in order of trial.
+pub fn ranking(space: &SearchSpace, trials: &[Trial]) -> Vec<usize> {
+    let key = |trial: &Trial| -> (f64, f64, f64) {
+        let violations = trial.score.violations(space);
+        let worst = violations.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let objective = trial.score.objective.map(|value| space.objective.to_minimize(value));
+        match objective {
+            Some(objective) if trial.score.feasible => (0.0, objective, worst),
+            _ => {
+                let outside: f64 = violations.iter().map(|violation| violation.max(0.0)).sum();
+                (1.0, outside, objective.unwrap_or(f64::INFINITY))
+            }
+        }
+    };
+    let keys: Vec<(f64, f64, f64)> = trials.iter().map(key).collect();
+    let mut order: Vec<usize> = (0..trials.len()).collect();
+    order.sort_by(|&left, &right| {
+        let (a, b) = (keys[left], keys[right]);
+        a.0.total_cmp(&b.0)
+            .then(a.1.total_cmp(&b.1))
+            .then(a.2.total_cmp(&b.2))
+            .then(left.cmp(&right))
+    });
+    order
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::search::candidate::KnobValue;
+    use crate::search::metric::Figures;
+
+    /// A stable trial of a space whose first knob is an integer, one run with these figures.
+    pub fn trial(space: &SearchSpace, index: usize, first: i64, figures: &[(&str, f64)]) -> Trial {
+        let mut values: Vec<KnobValue> = space.knobs.iter().map(|knob| knob.rest).collect();
+        values[0] = KnobValue::Int(first);
+        trial_of(index, Candidate::canonical(space, values), space, figures)
+    }
+
+    /// A stable trial of one run with these figures.
+    pub fn trial_of(
+        index: usize,
+        candidate: Candidate,
+        space: &SearchSpace,
+        figures: &[(&str, f64)],
+    ) -> Trial {
+        let mut kept = Figures::default();
+        for (name, value) in figures {
+            kept.set(name, *value);
+        }
+        let runs = vec![Run { seed: 1, stable: true, failed: None, figures: kept }];
+        let score = Score::of(space, &runs);
+        Trial { index, by: Origin::Design, candidate, runs, score }
+    }
+
+    #[test]
+    fn of_two_equal_costs_the_safer_candidate_ranks_first() {
+        use crate::search::space::tests::{int, knob, space};
+        let space = space(vec![knob("instances", int(1, 9))]);
+        let trials = [
+            trial(&space, 0, 3, &[("ttft_p99_ms", 900.0), ("cost_per_hour", 3.0)]),
+            trial(&space, 1, 5, &[("ttft_p99_ms", 499.0), ("cost_per_hour", 5.0)]),
+            trial(&space, 2, 6, &[("ttft_p99_ms", 200.0), ("cost_per_hour", 5.0)]),
+            trial(&space, 3, 4, &[("ttft_p99_ms", 600.0), ("cost_per_hour", 4.0)]),
+        ];
+        assert_eq!(ranking(&space, &trials), [2, 1, 3, 0]);
+    }
+
+    #[test]
+    fn entries_out_of_order_are_refused_by_line() {
+        use crate::search::space::tests::{int, knob, space};
+        let space = space(vec![knob("instances", int(1, 9))]);
+        let entries = [Entry::Finished { winner: None }];
+        let error = StudyState::replay(&space, &entries, Path::new("j")).expect_err("no header");
+        assert!(matches!(error, StudyError::Corrupt { line: 1, .. }));
+    }
+}
