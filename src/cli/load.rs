@@ -39,11 +39,7 @@ pub fn presets(defaults: &Defaults) -> Presets {
 }
 
 /// What was read, unless there were errors; warnings are said on stderr.
-pub fn checked<T>(
-    read: Option<T>,
-    problems: &Problems,
-    context: &Context,
-) -> Result<T, Failure> {
+pub fn checked<T>(read: Option<T>, problems: &Problems, context: &Context) -> Result<T, Failure> {
     match read {
         Some(read) if !problems.has_errors() => {
             if !problems.is_empty() && !context.quiet {

@@ -171,7 +171,8 @@ fn resolve(args: &RunArgs, context: &Context) -> Result<Plan, Failure> {
         set_instances(&mut bundle, instances, &args.policy)?;
     }
     let length = length(args, &bundle, &workload)?;
-    let typed = Limits { duration: length.duration, max_requests: args.num_requests.map(u64::from) };
+    let typed =
+        Limits { duration: length.duration, max_requests: args.num_requests.map(u64::from) };
     let first = context.seed.or(workload.seed).unwrap_or(SEED);
     let seeds = (0..u64::from(args.seeds)).map(|index| first.wrapping_add(index)).collect();
     let options = RunOptions { keep_requests: args.requests_csv.is_some(), ..length.options() };
@@ -210,16 +211,14 @@ fn rate_workload(args: &RunArgs, rate: f64) -> Node {
     Node::map(entries)
 }
 
-fn set_instances(
-    bundle: &mut PolicyBundle,
-    instances: u32,
-    policy: &Path,
-) -> Result<(), Failure> {
+fn set_instances(bundle: &mut PolicyBundle, instances: u32, policy: &Path) -> Result<(), Failure> {
     let [pool] = bundle.pools.as_mut_slice() else {
         let pools = plural(bundle.pools.len(), "pool");
-        let message = format!("--instances is for policies of one pool; `{}` has {pools}", policy.display());
-        return Err(Failure::command_line(message)
-            .hint("set `instances` of each pool in the policy file"));
+        let message =
+            format!("--instances is for policies of one pool; `{}` has {pools}", policy.display());
+        return Err(
+            Failure::command_line(message).hint("set `instances` of each pool in the policy file")
+        );
     };
     pool.instances = instances;
     Ok(())
@@ -257,8 +256,7 @@ fn simulate_all(plan: &Plan, keep_requests: bool) -> Vec<Outcome> {
     let one = |(index, seed): (usize, &u64)| {
         let trace = generate(&plan.workload, *seed, plan.limits);
         // Records are large, and only those of the first seed are written.
-        let options =
-            RunOptions { keep_requests: keep_requests && index == 0, ..plan.options };
+        let options = RunOptions { keep_requests: keep_requests && index == 0, ..plan.options };
         simulate(&plan.bundle, &trace, &options, &mut Scratch::default())
     };
     plan.seeds.par_iter().enumerate().map(|(index, seed)| one((index, seed))).collect()

@@ -2,15 +2,12 @@
 
 pub mod admission;
 pub mod bundle;
-<<<<<<< HEAD
+mod pools;
 pub mod prefix_index;
 pub mod queue;
+mod read;
 pub mod router;
 pub mod view;
-=======
-mod pools;
-mod read;
->>>>>>> config
 
 pub use bundle::{
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,

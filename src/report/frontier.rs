@@ -34,14 +34,11 @@ impl StudyReport<'_> {
         let mut table = Table::new(fixed.into_iter().chain(axes).chain(knobs));
         for point in self.state.pareto(self.space) {
             let trial = &self.state.trials[point.trial];
-            let fixed = [
-                point.trial.to_string(),
-                point.dominated.to_string(),
-                point.feasible.to_string(),
-            ];
+            let fixed =
+                [point.trial.to_string(), point.dominated.to_string(), point.feasible.to_string()];
             let values = point.values.iter().map(|value| exact(*value));
-            let knobs = (0..self.space.knobs.len())
-                .map(|index| self.knob_value(&trial.candidate, index));
+            let knobs =
+                (0..self.space.knobs.len()).map(|index| self.knob_value(&trial.candidate, index));
             table.row(fixed.into_iter().chain(values).chain(knobs));
         }
         table.to_csv()

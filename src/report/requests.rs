@@ -22,7 +22,9 @@ pub fn requests_csv(trace: &Trace, outcome: &Outcome) -> String {
 fn line(trace: &Trace, id: RequestId, record: &RequestRecord) -> String {
     let index = id.index();
     let client = &trace.clients[trace.client[index].index()];
-    let ms = |us: u64| if us == RequestRecord::NEVER_US { String::new() } else { exact(us as f64 / 1e3) };
+    let ms = |us: u64| {
+        if us == RequestRecord::NEVER_US { String::new() } else { exact(us as f64 / 1e3) }
+    };
     let arrival = match record.arrival_us {
         RequestRecord::NEVER_US => String::new(),
         us => exact(us as f64 / 1e6),

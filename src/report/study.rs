@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::config::{Defaults, Node, Problems};
 use crate::policy::{PolicyBundle, read_bundle};
 use crate::search::journal::SearchEnd;
-use crate::search::{Candidate, SearchSpace, StudyState, Template, Trial};
+use crate::search::{Candidate, Origin, SearchSpace, StudyState, Template, Trial};
 
 /// A study to report on: the space, and what the journal tells. Nothing here simulates.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +126,19 @@ impl StudyReport<'_> {
             }
         }
         once
+    }
+}
+
+/// Who proposed a candidate, in one word.
+pub(super) const fn proposed_by(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Template => "template",
+        Origin::Design => "design",
+        Origin::Sobol => "sobol",
+        Origin::Random => "random",
+        Origin::Mutation => "mutation",
+        Origin::Ego => "ego",
+        Origin::Descent => "descent",
     }
 }
 

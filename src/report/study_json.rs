@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::run_json::fleet_json;
-use super::study::{StudyReport, Verdict};
+use super::study::{StudyReport, Verdict, proposed_by};
 use crate::search::Trial;
 use crate::search::score::{self, Score};
 use crate::search::state::ranking;
@@ -51,8 +51,7 @@ impl StudyReport<'_> {
 
     fn counts_json(&self) -> Value {
         let mut counts = Map::new();
-        for verdict in
-            [Verdict::Feasible, Verdict::Infeasible, Verdict::Unstable, Verdict::Failed]
+        for verdict in [Verdict::Feasible, Verdict::Infeasible, Verdict::Unstable, Verdict::Failed]
         {
             counts.insert(verdict.word().to_owned(), json!(self.count(verdict)));
         }
@@ -97,7 +96,7 @@ impl StudyReport<'_> {
         }
         json!({
             "trial": trial.index,
-            "by": trial.by.name(),
+            "by": proposed_by(trial.by),
             "verdict": Verdict::of(trial).word(),
             "failure": trial.failed(),
             "knobs": trial.candidate.to_json(self.space),

@@ -100,7 +100,8 @@ impl StudyReport<'_> {
                 ),
             };
         }
-        let mut text = "\nNO WINNER: no candidate kept its promises within the budget.\n".to_owned();
+        let mut text =
+            "\nNO WINNER: no candidate kept its promises within the budget.\n".to_owned();
         let nearest = crate::search::state::ranking(self.space, &self.state.trials);
         if let Some(trial) = nearest.first().map(|&index| &self.state.trials[index]) {
             let _ = writeln!(text, "  The nearest is trial {}:", trial.index);
@@ -169,15 +170,11 @@ impl StudyReport<'_> {
         if self.state.trials.is_empty() {
             return String::new();
         }
-        let counts: Vec<String> = [
-            Verdict::Feasible,
-            Verdict::Infeasible,
-            Verdict::Unstable,
-            Verdict::Failed,
-        ]
-        .into_iter()
-        .map(|verdict| format!("{} {}", self.count(verdict), verdict.word()))
-        .collect();
+        let counts: Vec<String> =
+            [Verdict::Feasible, Verdict::Infeasible, Verdict::Unstable, Verdict::Failed]
+                .into_iter()
+                .map(|verdict| format!("{} {}", self.count(verdict), verdict.word()))
+                .collect();
         format!(
             "\nTRIED: {} ({}); the best, as the search saw them:\n\n{}",
             plural(self.state.trials.len(), "candidate"),
@@ -212,5 +209,9 @@ fn verdict(score: &ConstraintScore) -> &'static str {
 /// ` (12 % of the limit)`; empty for a limit of zero.
 fn share_of(off: f64, limit: f64) -> String {
     let share = off / limit.abs();
-    if share.is_finite() { format!(" ({:.1} % of the limit)", share * 100.0) } else { String::new() }
+    if share.is_finite() {
+        format!(" ({:.1} % of the limit)", share * 100.0)
+    } else {
+        String::new()
+    }
 }

@@ -1,7 +1,7 @@
 //! The candidates of a study: all of them as a file, the best ones as a table.
 
 use super::number::{exact, figure};
-use super::study::{StudyReport, Verdict};
+use super::study::{StudyReport, Verdict, proposed_by};
 use super::table::Table;
 use crate::search::state::ranking;
 
@@ -39,14 +39,14 @@ impl StudyReport<'_> {
         for trial in &self.state.trials {
             let fixed = [
                 trial.index.to_string(),
-                trial.by.name().to_owned(),
+                proposed_by(trial.by).to_owned(),
                 Verdict::of(trial).word().to_owned(),
                 trial.runs.len().to_string(),
                 (self.state.winner == Some(trial.index)).to_string(),
                 trial.failed().unwrap_or_default().to_owned(),
             ];
-            let knobs = (0..self.space.knobs.len())
-                .map(|index| self.knob_value(&trial.candidate, index));
+            let knobs =
+                (0..self.space.knobs.len()).map(|index| self.knob_value(&trial.candidate, index));
             let values = figures.iter().map(|name| trial.mean(name).map_or(String::new(), exact));
             table.row(fixed.into_iter().chain(knobs).chain(values));
         }
