@@ -13,7 +13,7 @@ fn pool_line(pool: &Pool) -> String {
     let price = usd(pool.price_per_gpu_hour);
     let cost = usd(pool.cost_per_hour());
     format!(
-        "{name}: {instances} x {gpus_per_instance} {gpu} at {price} per GPU-hour = {cost}/h \
-         (price: {price_source})"
+        "{name}: {instances} x {gpus_per_instance} {gpu} at {price} per GPU-hour = {cost}/h; \
+         price: {price_source}"
     )
 }

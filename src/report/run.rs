@@ -210,8 +210,11 @@ impl RunReport {
 
     fn stable_line(&self) -> String {
         let growth = self.estimate(|o| o.stability.growth_rps).show(|value| decimal(value, 2));
-        let word = if self.stable() { "yes" } else { "NO" };
-        format!("{word}, requests in the system grow by {growth} requests/s")
+        if self.stable() {
+            format!("yes; the queue grows by no more than chance ({growth} requests/s)")
+        } else {
+            format!("NO; requests in the system grow by {growth} requests/s")
+        }
     }
 
     fn cost_line(&self) -> String {
