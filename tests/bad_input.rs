@@ -340,3 +340,24 @@ hint: did you mean `meta-llama/llama-3.1-8b-instruct`?
 ";
     assert_eq!(answer("pools: {main: {model: llama-3.1-8b-instrukt}}\n"), expected);
 }
+
+#[test]
+fn an_empty_file_and_an_unfinished_one_have_a_place_too() {
+    let empty = "\
+error: the policy bundle is empty
+ --> policy.yaml:1:1
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer(""), empty);
+    let unfinished = "\
+error: not valid YAML: unclosed bracket '['
+ --> policy.yaml:1:4
+  |
+1 | a: [1, 2
+  |    ^ here
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer("a: [1, 2\n"), unfinished);
+}

@@ -8,7 +8,7 @@ use super::rng::Rng;
 /// Layers of equal area.
 const LAYERS: usize = 256;
 /// Where the normal density's bottom layer meets its tail, and the area of a layer.
-const NORMAL: (f64, f64) = (3.654_152_885_361_008_8, 0.004_928_673_233_992_336);
+const NORMAL: (f64, f64) = (3.654_152_885_361_009, 0.004_928_673_233_992_336);
 /// The same of the exponential density.
 const EXPONENTIAL: (f64, f64) = (7.697_117_470_131_05, 0.003_949_659_822_581_572);
 
@@ -98,7 +98,7 @@ fn normal_tail(rng: &mut Rng) -> f64 {
 /// A layer from the low bits of one word, a number in (-1, 1) from its high ones.
 fn layer_and_uniform(rng: &mut Rng) -> (usize, f64) {
     let word = rng.word();
-    let signed = ((word as i64 >> 11) as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64);
+    let signed = ((word.cast_signed() >> 11) as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64);
     ((word & 0xff) as usize, signed)
 }
 

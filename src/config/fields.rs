@@ -18,6 +18,7 @@ pub struct Fields<'n, 'p> {
     at: Position,
     what: String,
     asked: Vec<&'static str>,
+    ignored: Vec<&'static str>,
     problems: &'p mut Problems,
 }
 
@@ -26,10 +27,15 @@ impl<'n, 'p> Fields<'n, 'p> {
     /// the map, for example ``"`routing`"`` or `"the policy bundle"`.
     pub fn of(node: &'n Node, what: &str, problems: &'p mut Problems) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            scalar::wrong_type(node, what, "a map of keys", problems);
+            if node.value == Value::Null {
+                problems.error(node.at, format!("{what} is empty"));
+            } else {
+                scalar::wrong_type(node, what, "a map of keys", problems);
+            }
             return None;
         };
-        Some(Self { entries, at: node.at, what: what.to_owned(), asked: Vec::new(), problems })
+        let (asked, ignored) = (Vec::new(), Vec::new());
+        Some(Self { entries, at: node.at, what: what.to_owned(), asked, ignored, problems })
     }
 
     /// Where the map begins.
@@ -61,7 +67,8 @@ impl<'n, 'p> Fields<'n, 'p> {
 
     /// Reports each of `keys` that is absent, and says whether all are there.
     pub fn require(&mut self, keys: &[&'static str]) -> bool {
-        keys.iter().fold(true, |all, key| self.required(key).is_some() && all)
+        let missing = keys.iter().filter(|key| self.required(key).is_none()).count();
+        missing == 0
     }
 
     /// Text.
@@ -132,7 +139,7 @@ impl<'n, 'p> Fields<'n, 'p> {
     /// Accepts `keys` and warns where one is present: `why` says why it has no effect.
     pub fn ignored(&mut self, keys: &[&'static str], why: &str) {
         for key in keys {
-            self.asked.push(key);
+            self.ignored.push(key);
             if let Some((found, _)) = self.entries.iter().find(|(k, _)| k.text == *key) {
                 let message = format!("`{key}` in {} has no effect", self.what);
                 self.problems.warning(found.at, message).label(why);
@@ -150,7 +157,8 @@ impl<'n, 'p> Fields<'n, 'p> {
     /// Reports every key that nobody asked for.
     pub fn finish(self) {
         for (key, _) in self.entries {
-            if self.asked.contains(&key.text.as_str()) {
+            let text = key.text.as_str();
+            if self.asked.contains(&text) || self.ignored.contains(&text) {
                 continue;
             }
             let free =
@@ -159,10 +167,7 @@ impl<'n, 'p> Fields<'n, 'p> {
                 });
             let hint = did_you_mean(&key.text, free);
             let message = format!("unknown key `{}` in {}", key.text, self.what);
-            let problem = self.problems.error(key.at, message).label("unknown key");
-            if hint != "one of " {
-                problem.hint(hint);
-            }
+            self.problems.error(key.at, message).label("unknown key").hint(hint);
         }
     }
 }

@@ -50,7 +50,11 @@ fn node(spanned: Spanned<Raw>) -> Node {
 
 fn drop_duplicates(node: &mut Node, problems: &mut Problems) {
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|item| drop_duplicates(item, problems)),
+        Value::List(items) => {
+            for item in items {
+                drop_duplicates(item, problems);
+            }
+        }
         Value::Map(entries) => {
             let mut first_places = BTreeMap::new();
             entries.retain(|(key, _)| match first_places.get(&key.text) {
@@ -63,7 +67,9 @@ fn drop_duplicates(node: &mut Node, problems: &mut Problems) {
                     false
                 }
             });
-            entries.iter_mut().for_each(|(_, value)| drop_duplicates(value, problems));
+            for (_, value) in entries {
+                drop_duplicates(value, problems);
+            }
         }
         _ => {}
     }
@@ -217,7 +223,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let refs = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{refs}]\n"));
+            bomb.extend([format!("a{level}: &a{level} [{refs}]\n")]);
         }
         refused(&bomb);
     }

@@ -66,7 +66,7 @@ fn place(problem: &Problem, source: Option<&Source>, shade: &str, colour: bool, 
     let blue = |text: &str| paint(text, "1;34", colour);
     let at = problem.position;
     let text = source.and_then(|source| source.text.lines().nth(at.line.checked_sub(1)? as usize));
-    let digits = if text.is_some() { at.line.to_string().len() } else { 0 };
+    let digits = if text.is_some() { at.line.to_string().len() } else { 1 };
     let margin = " ".repeat(digits);
     let column =
         if at.is_somewhere() { format!(":{}:{}", at.line, at.column) } else { String::new() };

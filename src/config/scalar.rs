@@ -43,13 +43,9 @@ impl Bounds {
     }
 
     fn describe(&self) -> String {
-        let low = if self.low == f64::MIN {
-            None
-        } else {
-            Some(format!("{} {}", if self.above { "above" } else { "at least" }, self.low))
-        };
-        let high =
-            if self.high == f64::MAX { None } else { Some(format!("at most {}", self.high)) };
+        let word = if self.above { "above" } else { "at least" };
+        let low = (self.low > f64::MIN).then(|| format!("{word} {}", self.low));
+        let high = (self.high < f64::MAX).then(|| format!("at most {}", self.high));
         match (low, high) {
             (Some(_), Some(_)) if !self.above => {
                 format!("between {} and {}", self.low, self.high)

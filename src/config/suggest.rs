@@ -2,6 +2,8 @@
 
 /// How alike two names must be (Jaro-Winkler, 0 to 1) before one is suggested for the other.
 const ALIKE: f64 = 0.75;
+/// More candidates than this are counted but not listed.
+const SHOWN: usize = 12;
 
 /// The candidate most like `name`, where one is alike enough; ties go to the first.
 pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
@@ -18,13 +20,16 @@ pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) ->
     best
 }
 
-/// A hint that names the nearest candidate, or else lists them (at most a dozen).
+/// A hint that names the nearest candidate, or else lists them (at most a dozen); empty without
+/// candidates.
 pub fn did_you_mean<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     let candidates: Vec<&str> = candidates.into_iter().collect();
+    if candidates.is_empty() {
+        return String::new();
+    }
     if let Some(near) = nearest(name, candidates.iter().copied()) {
         return format!("did you mean `{near}`?");
     }
-    const SHOWN: usize = 12;
     let listed: Vec<String> = candidates.iter().take(SHOWN).map(|c| format!("`{c}`")).collect();
     let more = candidates.len().saturating_sub(SHOWN);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -57,33 +57,32 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 fn block(value: &Value, indent: usize, out: &mut String) {
-    let margin = " ".repeat(indent);
+    let margin = &*" ".repeat(indent);
     match value {
         Value::List(items) => {
             for item in items {
-                out.push_str(&format!("{margin}-"));
+                out.extend([margin, "-"]);
                 after_key(item, indent + 2, true, out);
             }
         }
         Value::Map(entries) => {
             for (key, node) in entries {
-                out.push_str(&format!("{margin}{}:", quoted(&key.text)));
+                out.extend([margin, &*quoted(&key.text), ":"]);
                 // Maps of scalars under a key read better one entry per line.
                 let flat = !matches!(&node.value, Value::Map(entries) if !entries.is_empty());
                 after_key(node, indent + 2, flat, out);
             }
         }
-        scalar => out.push_str(&format!("{margin}{}\n", inline(scalar).unwrap_or_default())),
+        scalar => out.extend([margin, &*inline(scalar).unwrap_or_default(), "\n"]),
     }
 }
 
 fn after_key(node: &Node, indent: usize, flat: bool, out: &mut String) {
-    match inline(&node.value).filter(|_| flat) {
-        Some(text) => out.push_str(&format!(" {text}\n")),
-        None => {
-            out.push('\n');
-            block(&node.value, indent, out);
-        }
+    if let Some(text) = inline(&node.value).filter(|_| flat) {
+        out.extend([" ", &text, "\n"]);
+    } else {
+        out.push('\n');
+        block(&node.value, indent, out);
     }
 }
 
@@ -115,7 +114,7 @@ fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             c if is_printable(c) => out.push(c),
-            c => out.push_str(&format!("\\U{:08X}", c as u32)),
+            c => out.extend(["\\U", &format!("{:08X}", c as u32)]),
         }
     }
     out.push('"');
@@ -185,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_text_is_how_a_person_would_write_it() {
-        let text = "routing:\n  policy: weighted\n  scorers:\n    - {name: queue-depth, weight: 2}\n\
+        let text = "routing:\n  policy: weighted\n  scorers:\n    \
+                    - {name: queue-depth, weight: 2}\n\
                     scheduler: fcfs\nalpha: [1.5, 2.0]\n";
         let tree = parse("x.yaml", text, &mut Problems::new()).expect("valid YAML");
         assert_eq!(tree.to_yaml(""), text);

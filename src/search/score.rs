@@ -88,10 +88,10 @@ fn violation(constraint: &Constraint, mean: Option<f64>) -> f64 {
     let raw = match constraint.bound {
         Bound::AtMost if limit > 0.0 => (value.max(limit * 1e-6) / limit).ln(),
         Bound::AtMost => (value - limit) / limit.abs().max(1.0),
-        Bound::AtLeast if limit > 0.5 && limit < 1.0 && value <= 1.0 => {
+        Bound::AtLeast if limit > 0.5 && limit < 1.0 => {
             // Missing 0.0 and missing 0.0001 of 1 are alike; the floor keeps the log finite.
             let floor = 0.1 * (1.0 - limit);
-            ((1.0 - value + floor) / (1.0 - limit + floor)).ln()
+            ((1.0 - value.min(1.0) + floor) / (1.0 - limit + floor)).ln()
         }
         Bound::AtLeast if limit > 0.0 => (limit / value.max(limit * 1e-6)).ln(),
         Bound::AtLeast => (limit - value) / limit.abs().max(1.0),

@@ -105,7 +105,7 @@ impl Gaps {
 
 /// Truncated to 1, 2, 3, ...
 fn whole(gap_us: f64) -> f64 {
-    (gap_us.max(1.0).min(GAP_MAX_US) as u64) as f64
+    (gap_us.clamp(1.0, GAP_MAX_US) as u64) as f64
 }
 
 /// Gamma with scale 1 (Marsaglia and Tsang 2000).

@@ -147,8 +147,10 @@ impl Generator {
     pub fn end(&self) -> SimTime {
         let next_us = match self.agenda.peek() {
             Some(Reverse((us, _))) => *us,
-            None => self.windows_end_us.max(self.last_us + 1),
+            None => self.windows_end_us,
         };
+        // The first request left out may arrive with the last one given.
+        let next_us = next_us.max(self.last_us + 1);
         let cut_by_number = self.requests_left == 0;
         let end_us = match self.limits.duration {
             Some(_) if !cut_by_number => self.horizon_us,

@@ -13,6 +13,9 @@ use super::spec::{
     Window, WorkloadSpec,
 };
 
+/// The lowest rate that counts, in arrivals per second.
+const RATE_MIN: f64 = 1e-9;
+
 /// Conversations of users, as the reference expands them.
 const SESSIONS: Sessions = Sessions {
     max_rounds: 5,
@@ -26,6 +29,13 @@ const SESSIONS: Sessions = Sessions {
 struct Stage {
     rate: f64,
     duration_s: f64,
+}
+
+impl Stage {
+    /// Slower stages are pauses: nothing comes in the 53 days that the clock lasts.
+    fn sends(&self) -> bool {
+        self.rate >= RATE_MIN
+    }
 }
 
 /// What all users ask.
@@ -62,7 +72,7 @@ fn read_stages(perf: &mut Fields) -> Option<Vec<Stage>> {
     let problems = perf.problems();
     let stages: Vec<Option<Stage>> = items.iter().map(|item| read_stage(item, problems)).collect();
     let stages: Vec<Stage> = stages.into_iter().collect::<Option<_>>()?;
-    if !stages.iter().any(|stage| stage.rate > 0.0) {
+    if !stages.iter().any(Stage::sends) {
         perf.error("stages", "no stage sends anything").label("a rate above 0 is needed");
         return None;
     }
@@ -124,7 +134,7 @@ fn windows(stages: &[Stage], mean: f64) -> Vec<Window> {
         let start = Span::from_secs(end_s);
         end_s += stage.duration_s;
         let end = Span::from_secs(end_s);
-        if stage.rate > 0.0 && start < end {
+        if stage.sends() && start < end {
             windows.push(Window { start, end, rate: stage.rate / mean });
         }
     }

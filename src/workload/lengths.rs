@@ -147,6 +147,15 @@ impl Lengths {
         }
     }
 
+    /// Whether every draw is zero before it is cut to a length.
+    pub(super) fn is_zero(&self) -> bool {
+        match self {
+            Self::Constant(value) => *value <= 0.0,
+            Self::Gaussian { clamp, .. } => clamp.max <= 0.0,
+            _ => false,
+        }
+    }
+
     fn draw(&self, rng: &mut Rng) -> f64 {
         match self {
             Self::Constant(value) => *value,

@@ -7,17 +7,20 @@
 pub mod arrivals;
 pub mod generator;
 mod inference_perf;
+#[cfg(test)]
+mod laws;
 pub mod lengths;
 mod read;
 mod read_lengths;
 mod read_short;
+#[cfg(test)]
+mod read_tests;
 pub mod spec;
 pub mod trace;
 
 pub use arrivals::Arrivals;
 pub use generator::{Generator, Limits, generate};
 pub use lengths::{Clamp, Empirical, LENGTH_MAX, Lengths};
-pub use read_short::{Preset, Presets};
 pub use spec::{
     ClientSpec, Growth, Offered, Pacing, Part, Prefix, Prompt, RateMode, Sessions, Window,
     WorkloadSpec,

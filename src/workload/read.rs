@@ -1,13 +1,13 @@
 //! Reads a workload: the reference's workload spec as it is, or one of our short forms.
 
 use crate::base::Span;
-use crate::config::{Bounds, Fields, Node, Problems, Value, read_span};
+use crate::config::{Bounds, Defaults, Fields, Node, Problems, Value, read_span};
 
 use super::arrivals::Arrivals;
 use super::inference_perf::read_inference_perf;
-use super::lengths::{LENGTH_MAX, Lengths};
+use super::lengths::LENGTH_MAX;
 use super::read_lengths::{read_arrivals, read_lengths};
-use super::read_short::{Presets, read_short};
+use super::read_short::read_short;
 use super::spec::{
     ARRIVAL_MAX, CLIENTS_MAX, ClientSpec, Growth, PREFIX_LENGTH_DEFAULT, Pacing, Part, Prefix,
     Prompt, RATE_MAX, REQUESTS_MAX, Sessions, Window, WorkloadSpec,
@@ -25,12 +25,12 @@ const CLASSES: [&str; 7] =
 impl WorkloadSpec {
     /// Reads a workload: a spec of the reference (with `clients` or `inference_perf`), or a
     /// short form `{rate, arrivals, prompt_tokens, output_tokens, ...}` or `{preset, rate, ...}`.
-    /// `None` where there was an error; all of them are in `problems`.
-    pub fn read(node: &Node, presets: &Presets, problems: &mut Problems) -> Option<Self> {
+    /// Presets come from `defaults`. `None` where there was an error; all are in `problems`.
+    pub fn read(node: &Node, defaults: &Defaults, problems: &mut Problems) -> Option<Self> {
         let errors = problems.errors();
         let is_short = node.entry("rate").is_some() || node.entry("preset").is_some();
         let spec =
-            if is_short { read_short(node, presets, problems) } else { read_full(node, problems) };
+            if is_short { read_short(node, defaults, problems) } else { read_full(node, problems) };
         let spec = spec.filter(|_| problems.errors() == errors)?;
         check_times(&spec, node, problems);
         Some(spec).filter(|_| problems.errors() == errors)
@@ -147,8 +147,8 @@ fn read_client(index: usize, node: &Node, problems: &mut Problems) -> Option<Cli
         prompt: prompt?,
         output: output?,
         prefix,
-        windows: windows?,
-        sessions: sessions?,
+        windows,
+        sessions,
     })
 }
 
@@ -176,27 +176,15 @@ fn read_multimodal(fields: &mut Fields) -> Option<Prompt> {
         ("video_distribution", "video_count_distribution"),
     ];
     let mut map = fields.fields("multimodal")?;
-    let text = optional(&mut map, "text_distribution");
-    let parts: Vec<Option<Option<Part>>> = KINDS
-        .iter()
-        .map(|(tokens_key, count_key)| {
-            let tokens = optional(&mut map, tokens_key);
-            let count = optional(&mut map, count_key);
-            let (tokens, count) = (tokens?, count?);
-            Some(tokens.map(|tokens| Part { count, tokens }))
-        })
-        .collect();
-    map.finish();
-    let parts: Option<Vec<Option<Part>>> = parts.into_iter().collect();
-    Some(Prompt::Multimodal { text: text?, parts: parts?.into_iter().flatten().collect() })
-}
-
-/// A distribution that may be absent; `None` where it is wrong.
-fn optional(fields: &mut Fields, key: &'static str) -> Option<Option<Lengths>> {
-    match fields.node(key).filter(|node| !is_blank(node)) {
-        Some(_) => read_lengths(fields, key).map(Some),
-        None => Some(None),
+    let text = read_lengths(&mut map, "text_distribution");
+    let mut parts = Vec::new();
+    for (tokens_key, count_key) in KINDS {
+        let tokens = read_lengths(&mut map, tokens_key);
+        let count = read_lengths(&mut map, count_key);
+        parts.extend(tokens.map(|tokens| Part { count, tokens }));
     }
+    map.finish();
+    Some(Prompt::Multimodal { text, parts })
 }
 
 fn read_prefix(fields: &mut Fields) -> Option<Prefix> {
@@ -221,13 +209,12 @@ fn read_prefix(fields: &mut Fields) -> Option<Prefix> {
 }
 
 /// The client's windows in order, those that overlap joined.
-fn read_windows(fields: &mut Fields) -> Option<Vec<Window>> {
-    let Some(mut lifecycle) = fields.fields("lifecycle") else { return Some(Vec::new()) };
+fn read_windows(fields: &mut Fields) -> Vec<Window> {
+    let Some(mut lifecycle) = fields.fields("lifecycle") else { return Vec::new() };
     let items = lifecycle.list("windows").unwrap_or_default();
     let problems = lifecycle.problems();
-    let windows: Vec<Option<Window>> = items.iter().map(|n| read_window(n, problems)).collect();
+    let mut windows: Vec<Window> = items.iter().filter_map(|n| read_window(n, problems)).collect();
     lifecycle.finish();
-    let mut windows: Vec<Window> = windows.into_iter().collect::<Option<_>>()?;
     windows.sort_by_key(|window| (window.start, window.end));
     let mut joined: Vec<Window> = Vec::with_capacity(windows.len());
     for window in windows {
@@ -236,7 +223,7 @@ fn read_windows(fields: &mut Fields) -> Option<Vec<Window>> {
             None => joined.push(window),
         }
     }
-    Some(joined)
+    joined
 }
 
 fn read_window(node: &Node, problems: &mut Problems) -> Option<Window> {
@@ -258,23 +245,16 @@ fn read_window(node: &Node, problems: &mut Problems) -> Option<Window> {
     Some(window)
 }
 
-/// Sessions; the outer `None` where they are wrong.
-fn read_sessions(fields: &mut Fields) -> Option<Option<Sessions>> {
+fn read_sessions(fields: &mut Fields) -> Option<Sessions> {
     let pacing = read_pacing(fields);
-    let Some(mut reasoning) = fields.fields("reasoning") else { return Some(None) };
-    let ratio = optional(&mut reasoning, "reason_ratio_distribution");
-    if let Some(Some(ratio)) = &ratio
-        && !matches!(ratio, Lengths::Constant(value) if *value == 0.0)
-        && !matches!(ratio, Lengths::Gaussian { clamp, .. } if clamp.max <= 0.0)
-    {
+    let mut reasoning = fields.fields("reasoning")?;
+    let ratio = read_lengths(&mut reasoning, "reason_ratio_distribution");
+    if ratio.is_some_and(|ratio| !ratio.is_zero()) {
         let at = reasoning.at();
         let message = "`reason_ratio_distribution` has no effect on the simulation";
         reasoning.problems().warning(at, message).label("reasoning tokens are answer tokens");
     }
-    let turns = match reasoning.fields("multi_turn") {
-        Some(turns) => read_turns(turns, pacing).map(Some),
-        None => Some(None),
-    };
+    let turns = reasoning.fields("multi_turn").and_then(|turns| read_turns(turns, pacing));
     reasoning.finish();
     turns
 }
@@ -283,16 +263,18 @@ fn read_turns(mut turns: Fields, pacing: Pacing) -> Option<Sessions> {
     turns.require(&["max_rounds"]);
     let max_rounds = turns.u32("max_rounds", 1..=ROUNDS_MAX);
     let think_time = turns.span("think_time_us", ARRIVAL_MAX).unwrap_or(Span::ZERO);
-    let growth = match turns.node("context_growth").filter(|node| !is_blank(node)) {
-        Some(_) => turns.one_of(
-            "context_growth",
-            &[("accumulate", Growth::Accumulate), ("none", Growth::None)],
-        ),
-        None => Some(Growth::None),
-    };
+    let table = [("accumulate", Growth::Accumulate), ("none", Growth::None)];
+    let growth = turns.node("context_growth").filter(|node| !is_blank(node));
+    let growth = growth.and_then(|_| turns.one_of("context_growth", &table));
     let single = turns.bool("single_session").unwrap_or(false);
     turns.finish();
-    Some(Sessions { max_rounds: max_rounds?, think_time, growth: growth?, pacing, single })
+    Some(Sessions {
+        max_rounds: max_rounds?,
+        think_time,
+        growth: growth.unwrap_or(Growth::None),
+        pacing,
+        single,
+    })
 }
 
 fn read_pacing(fields: &mut Fields) -> Pacing {

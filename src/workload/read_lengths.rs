@@ -104,9 +104,9 @@ fn read_params(params: &mut Fields, kind: Kind) -> Option<Lengths> {
         Kind::Gaussian => {
             params.require(&["mean"]);
             let mean = params.f64("mean", TOKENS);
-            let std_dev = or(params, "std_dev", TOKENS, 0.0);
+            let std_dev = params.f64("std_dev", TOKENS).unwrap_or(0.0);
             let clamp = read_clamp(params);
-            Some(Lengths::Gaussian { mean: mean?, std_dev: std_dev?, clamp: clamp? })
+            Some(Lengths::Gaussian { mean: mean?, std_dev, clamp: clamp? })
         }
         Kind::Exponential => {
             params.require(&["mean"]);
@@ -142,19 +142,14 @@ fn read_params(params: &mut Fields, kind: Kind) -> Option<Lengths> {
     }
 }
 
-/// The value of `key`; `absent` where it is absent, nothing where it is wrong.
-fn or(params: &mut Fields, key: &'static str, bounds: Bounds, absent: f64) -> Option<f64> {
-    if params.node(key).is_some() { params.f64(key, bounds) } else { Some(absent) }
-}
-
 fn read_log_normal(params: &mut Fields) -> (Option<f64>, Option<f64>) {
     (params.f64("mu", LOGARITHM), params.f64("sigma", Bounds::between(0.0, 30.0)))
 }
 
 fn read_clamp(params: &mut Fields) -> Option<Clamp> {
-    let min = or(params, "min", TOKENS, Clamp::NONE.min);
-    let max = or(params, "max", TOKENS, Clamp::NONE.max);
-    let clamp = Clamp::new(min?, max?);
+    let min = params.f64("min", TOKENS).unwrap_or(Clamp::NONE.min);
+    let max = params.f64("max", TOKENS).unwrap_or(Clamp::NONE.max);
+    let clamp = Clamp::new(min, max);
     if clamp.min > clamp.max {
         let (min, max) = (clamp.min, clamp.max);
         params
@@ -223,7 +218,7 @@ pub(super) fn read_arrivals(fields: &mut Fields) -> Option<Arrivals> {
                     .error("shape", "`shape` and `scale` belong to `gamma` and `weibull`")
                     .label("not with this process");
             }
-            read_process(&mut arrival, process, false)
+            Some(read_process(&mut arrival, process, false))
         }
         None => None,
     };
@@ -232,16 +227,13 @@ pub(super) fn read_arrivals(fields: &mut Fields) -> Option<Arrivals> {
 }
 
 /// Arrivals of the short forms: `arrivals: gamma` with `cv` beside it; Poisson by default.
-pub(super) fn read_short_arrivals(fields: &mut Fields) -> Option<Arrivals> {
-    let process = match fields.node("arrivals") {
-        Some(_) => fields.one_of("arrivals", &PROCESSES)?,
-        None => Process::Poisson,
-    };
+pub(super) fn read_short_arrivals(fields: &mut Fields) -> Arrivals {
+    let process = fields.one_of("arrivals", &PROCESSES).unwrap_or(Process::Poisson);
     read_process(fields, process, true)
 }
 
 /// A process at the client's rate, with `cv` in the same map.
-fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Option<Arrivals> {
+fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Arrivals {
     let cv = fields.node("cv").filter(|node| node.as_f64() != Some(0.0));
     if let (Some(cv), Process::Poisson | Process::Constant) = (cv, process) {
         fields
@@ -251,10 +243,10 @@ fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Optio
             .hint("`gamma` and `weibull` take a `cv`");
     }
     match process {
-        Process::Poisson => Some(Arrivals::Poisson),
-        Process::Constant => Some(Arrivals::Constant { from_zero }),
+        Process::Poisson => Arrivals::Poisson,
+        Process::Constant => Arrivals::Constant { from_zero },
         Process::Gamma => {
-            let cv = or(fields, "cv", Bounds::between(1e-6, 1000.0), 1.0)?;
+            let cv = fields.f64("cv", Bounds::between(1e-6, 1000.0)).unwrap_or(1.0);
             if cv > 10.0 {
                 let at = fields.at();
                 fields
@@ -262,13 +254,13 @@ fn read_process(fields: &mut Fields, process: Process, from_zero: bool) -> Optio
                     .warning(at, "gamma arrivals with a `cv` above 10 are drawn as poisson")
                     .label("as in the reference")
                     .hint("a `cv` of at most 10 is honoured");
-                return Some(Arrivals::Poisson);
+                return Arrivals::Poisson;
             }
-            Some(Arrivals::Gamma { cv })
+            Arrivals::Gamma { cv }
         }
         Process::Weibull => {
-            let cv = or(fields, "cv", Bounds::between(0.01, 10.4), 1.0)?;
-            Some(Arrivals::Weibull { cv })
+            let cv = fields.f64("cv", Bounds::between(0.01, 10.4)).unwrap_or(1.0);
+            Arrivals::Weibull { cv }
         }
     }
 }

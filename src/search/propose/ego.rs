@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use egobox_ego::{EgorServiceBuilder, InfillStrategy, QEiStrategy, RuntimeFlags, XType};
 use ndarray::Array2;
 
+use super::random::mutate;
 use super::{Ask, Fresh, Origin, Proposer};
 use crate::base::{Rng, Stream};
 use crate::search::candidate::{Candidate, KnobValue};
@@ -27,6 +28,8 @@ pub struct Ego;
 pub const POINTS_MAX: usize = 150;
 /// The fewest points worth a surrogate.
 const POINTS_MIN: usize = 4;
+/// Changes tried to a suggestion that is not fresh.
+const CHANGES: usize = 20;
 /// Integers of up to this many values are ordered levels; wider ones are continuous.
 const LEVELS_MAX: u64 = 33;
 
@@ -48,10 +51,27 @@ impl Proposer for Ego {
             suggest(ask.space, ask.count, seed, &points, &values)
         }));
         let Ok(Some(suggested)) = suggested else { return Vec::new() };
+        let mut rng = Rng::new(seed, Stream::Proposals, ask.batch);
         let mut fresh = Fresh::new(ask);
         let rows = suggested.rows().into_iter().map(|row| from_ego(ask.space, &row.to_vec()));
-        rows.filter(|candidate| fresh.take(candidate)).take(ask.count).collect()
+        rows.filter_map(|candidate| near(ask.space, candidate, &mut fresh, &mut rng))
+            .take(ask.count)
+            .collect()
     }
+}
+
+/// `candidate`, or where it is not fresh the first change to it that is.
+fn near(
+    space: &SearchSpace,
+    candidate: Candidate,
+    fresh: &mut Fresh<'_>,
+    rng: &mut Rng,
+) -> Option<Candidate> {
+    if fresh.take(&candidate) {
+        return Some(candidate);
+    }
+    let mut changes = (0..CHANGES).map(|_| mutate(space, &candidate, rng));
+    changes.find(|changed| fresh.take(changed))
 }
 
 fn suggest(

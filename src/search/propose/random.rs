@@ -80,7 +80,8 @@ impl Proposer for Mutation {
     }
 }
 
-fn mutate(space: &SearchSpace, parent: &Candidate, rng: &mut Rng) -> Candidate {
+/// `parent` with one to three knobs changed.
+pub(super) fn mutate(space: &SearchSpace, parent: &Candidate, rng: &mut Rng) -> Candidate {
     let mut values = parent.values().to_vec();
     for _ in 0..=rng.below(3) {
         let index = rng.below(values.len() as u64) as usize;
