@@ -11,6 +11,7 @@ use super::files::read_text;
 use super::{load, output};
 use crate::config::{Defaults, Node, Position, Problem, Problems, Severity, Value, parse};
 use crate::policy::read_bundle;
+use crate::search::read::read_space;
 use crate::workload::WorkloadSpec;
 
 /// Say everything that is wrong with files, without simulating anything
@@ -135,27 +136,33 @@ fn check_file(
 ) -> Result<Checked, Failure> {
     let file = path.to_string_lossy().into_owned();
     let text = read_text(path)?;
-    let Some(node) = parse(&file, &text, problems) else { return Ok(Checked { file, kind: None }) };
+    let mut syntax = Problems::new();
+    let Some(node) = parse(&file, &text, &mut syntax) else {
+        parse(&file, &text, problems);
+        return Ok(Checked { file, kind: None });
+    };
     let kind = Kind::of(&node);
+    // Readers that take a text parse it themselves; the others get the tree, once.
+    if !matches!(kind, Some(Kind::SearchSpace | Kind::Defaults)) {
+        parse(&file, &text, problems);
+    }
     match kind {
         Some(Kind::Policy) => {
             read_bundle(&node, defaults, problems);
         }
         Some(Kind::Workload) => {
-            WorkloadSpec::read(&node, &load::presets(defaults), problems);
+            WorkloadSpec::read(&node, defaults, problems);
         }
-        Some(Kind::SearchSpace) => check_space(path, defaults, problems),
+        Some(Kind::SearchSpace) => {
+            let read = |file: &str| load::text_or_reason(Path::new(file));
+            read_space((&file, &text), defaults, &read, problems);
+        }
         Some(Kind::Defaults) => {
-            // Reading parses again: what is repeated is only the syntax, which is fine.
             Defaults::read(&file, &text, problems);
         }
         None => unknown(&node, problems),
     }
     Ok(Checked { file, kind })
-}
-
-fn check_space(path: &Path, defaults: &Defaults, problems: &mut Problems) {
-    let _ = (path, defaults, problems);
 }
 
 fn unknown(node: &Node, problems: &mut Problems) {

@@ -7,13 +7,20 @@ use super::context::Context;
 use super::exit::Failure;
 use super::files::read_text;
 use super::output;
-use crate::config::{Defaults, Node, PresetLengths, Problems, parse};
-use crate::workload::{Lengths, Preset, Presets};
+use crate::config::{Defaults, Node, Problems, parse};
 
 /// The tree of a YAML file; `None` where it is no YAML, which is then among the problems.
 pub fn tree(path: &Path, problems: &mut Problems) -> Result<Option<Node>, Failure> {
     let text = read_text(path)?;
     Ok(parse(&path.to_string_lossy(), &text, problems))
+}
+
+/// The text of a file that another names; the error is a sentence.
+pub fn text_or_reason(path: &Path) -> Result<String, String> {
+    read_text(path).map_err(|failure| match failure {
+        Failure::Message { message, .. } => message,
+        other => format!("{other:?}"),
+    })
 }
 
 /// The defaults in force: the built-in ones, with the file of `--defaults` laid over them.
@@ -23,19 +30,6 @@ pub fn defaults(context: &Context) -> Result<Cow<'static, Defaults>, Failure> {
     let read = Defaults::read(&path.to_string_lossy(), &read_text(path)?, &mut problems);
     let defaults = checked(read, &problems, context)?;
     Ok(Cow::Owned(defaults))
-}
-
-/// The workloads that the defaults know by name.
-pub fn presets(defaults: &Defaults) -> Presets {
-    let lengths = |of: &PresetLengths| {
-        Lengths::gaussian(of.mean, of.std_dev, f64::from(of.min), f64::from(of.max))
-    };
-    let mut presets = Presets::default();
-    for preset in &defaults.presets {
-        let (prompt, output) = (lengths(&preset.prompt), lengths(&preset.output));
-        presets.insert(&preset.name, Preset { prompt, output, prefix_tokens: 0 });
-    }
-    presets
 }
 
 /// What was read, unless there were errors; warnings are said on stderr.

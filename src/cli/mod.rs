@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod run;
 mod search;
+mod study;
 
 use std::process::ExitCode;
 

@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::output;
+use super::study::Inputs;
 
 /// Export the Pareto frontier of a study
 ///
@@ -36,6 +38,14 @@ enum Format {
 
 /// Prints the frontier.
 pub fn pareto(args: &ParetoArgs, context: &Context) -> Result<Exit, Failure> {
-    let _ = (args, context);
-    Err(Failure::input("wip"))
+    let (inputs, state) = Inputs::from_journal(&args.study, context)?;
+    let report = inputs.report(&state);
+    let format = if context.json { Format::Json } else { args.format };
+    let text = match format {
+        Format::Table => report.frontier_table().to_text(),
+        Format::Csv => report.pareto_csv(),
+        Format::Json => format!("{:#}\n", report.pareto_json()),
+    };
+    output::data(&text)?;
+    Ok(Exit::Fine)
 }

@@ -64,7 +64,9 @@ impl Talk {
 
     fn words(&self, progress: &Progress<'_>) -> String {
         let mut words = match progress.phase {
-            Phase::Verify => format!("{} tested on fresh seeds", plural(progress.done, "candidate")),
+            Phase::Verify => {
+                format!("{} tested on fresh seeds", plural(progress.done, "candidate"))
+            }
             Phase::Start | Phase::Search => {
                 format!("{}/{} evaluations", progress.done, progress.total)
             }

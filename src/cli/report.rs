@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::study::{Inputs, write_derived};
 
 /// Print the summary of a study and rebuild the files derived from its journal
 #[derive(Args, Debug)]
@@ -17,6 +18,9 @@ pub struct ReportArgs {
 
 /// Rebuilds and prints.
 pub fn report(args: &ReportArgs, context: &Context) -> Result<Exit, Failure> {
-    let _ = (args, context);
-    Err(Failure::input("wip"))
+    let (inputs, state) = Inputs::from_journal(&args.study, context)?;
+    let report = inputs.report(&state);
+    write_derived(&report, &args.study)?;
+    super::search::print(&report, &args.study, context)?;
+    Ok(Exit::Fine)
 }

@@ -192,7 +192,7 @@ fn read_workload(
         }
         (None, None) => return Err(Failure::command_line("give --rate or --workload")),
     };
-    Ok(node.and_then(|node| WorkloadSpec::read(&node, &load::presets(defaults), problems)))
+    Ok(node.and_then(|node| WorkloadSpec::read(&node, defaults, problems)))
 }
 
 /// The short form of a workload that the options spell out.

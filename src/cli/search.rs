@@ -57,7 +57,7 @@ pub struct SearchArgs {
 pub fn search(args: &SearchArgs, context: &Context) -> Result<Exit, Failure> {
     let inputs = Inputs::from_files(&args.space, context)?.with(context.seed, args.budget);
     let folder =
-        args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&inputs.space.name));
+        args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&inputs.file.space.name));
     let options = StudyOptions {
         folder: folder.clone(),
         mode: mode(args),
@@ -68,7 +68,7 @@ pub fn search(args: &SearchArgs, context: &Context) -> Result<Exit, Failure> {
     let stop = interrupt::stop_flag()?;
     let version = crate::search::Evaluator::version(&evaluator);
     let mut opened =
-        Study::open(inputs.space.clone(), options, version).map_err(study::failure)?;
+        Study::open(inputs.file.space.clone(), options, version).map_err(study::failure)?;
     let clock = Clock::start();
     let ended = run(&mut opened, &evaluator, context, clock, &stop);
     let state = opened.state();

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::number::{exact, figure};
-use super::study::{StudyReport, Verdict};
+use super::study::StudyReport;
 use super::table::Table;
 use crate::search::pareto::ParetoPoint;
 
@@ -13,22 +13,22 @@ impl StudyReport<'_> {
         let axes = self.space.pareto.iter().map(ToString::to_string);
         let header = std::iter::once("trial".to_owned()).chain(axes);
         let columns = self.space.pareto.len();
-        let header = header.chain(["promises".to_owned(), "knobs".to_owned()]);
+        let header = header.chain(["standing".to_owned(), "knobs".to_owned()]);
         let mut table = Table::new(header).words(columns + 1).words(columns + 2);
         for point in self.state.pareto(self.space).iter().filter(|point| !point.dominated) {
             let trial = &self.state.trials[point.trial];
             let values = self.space.pareto.iter().zip(&point.values);
             let values = values.map(|(axis, value)| figure(axis.as_str(), *value));
-            let kept = if point.feasible { "kept" } else { "broken" }.to_owned();
+            let standing = self.standing(trial).to_owned();
             let row = std::iter::once(point.trial.to_string()).chain(values);
-            table.row(row.chain([kept, self.knob_line(&trial.candidate)]));
+            table.row(row.chain([standing, self.knob_line(&trial.candidate)]));
         }
         table
     }
 
     /// `pareto.csv`: every stable trial on the axes, dominated points marked.
     pub fn pareto_csv(&self) -> String {
-        let fixed = ["trial", "dominated", "feasible"].map(str::to_owned);
+        let fixed = ["trial", "dominated", "feasible", "standing"].map(str::to_owned);
         let axes = self.space.pareto.iter().map(ToString::to_string);
         let knobs = self.space.knobs.iter().map(|knob| knob.path.clone());
         let mut table = Table::new(fixed.into_iter().chain(axes).chain(knobs));
@@ -66,7 +66,7 @@ impl StudyReport<'_> {
             "trial": point.trial,
             "dominated": point.dominated,
             "feasible": point.feasible,
-            "verdict": Verdict::of(trial).word(),
+            "standing": self.standing(trial),
             "values": values,
             "knobs": trial.candidate.to_json(self.space),
         })

@@ -16,6 +16,8 @@ pub mod study;
 mod study_json;
 mod summary;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod trials;
 mod warnings;
 

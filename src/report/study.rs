@@ -98,6 +98,16 @@ impl StudyReport<'_> {
         self.space.knobs[index].label(candidate.values()[index])
     }
 
+    /// What became of a trial in the end, in words: its verdict, unless fresh seeds said more.
+    pub fn standing(&self, trial: &Trial) -> &'static str {
+        let met = self.state.verifications.iter().rev().find(|met| met.trial == trial.index);
+        match met {
+            _ if self.state.winner == Some(trial.index) => "winner",
+            Some(met) if !met.score.feasible => "failed re-test",
+            _ => Verdict::of(trial).word(),
+        }
+    }
+
     /// How many trials had this verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.state.trials.iter().filter(|trial| Verdict::of(trial) == verdict).count()

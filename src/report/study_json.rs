@@ -98,6 +98,7 @@ impl StudyReport<'_> {
             "trial": trial.index,
             "by": proposed_by(trial.by),
             "verdict": Verdict::of(trial).word(),
+            "standing": self.standing(trial),
             "failure": trial.failed(),
             "knobs": trial.candidate.to_json(self.space),
             "figures": metrics,

@@ -14,7 +14,7 @@ impl StudyReport<'_> {
         let metrics = self.shown_metrics();
         let names = metrics.iter().map(|name| (*name).to_owned());
         let header = std::iter::once("trial".to_owned()).chain(names);
-        let header = header.chain(["verdict".to_owned(), "knobs".to_owned()]);
+        let header = header.chain(["standing".to_owned(), "knobs".to_owned()]);
         let mut table = Table::new(header).words(metrics.len() + 1).words(metrics.len() + 2);
         for index in ranking(self.space, &self.state.trials).into_iter().take(BEST_SHOWN) {
             let trial = &self.state.trials[index];
@@ -22,8 +22,8 @@ impl StudyReport<'_> {
                 trial.mean(name).map_or_else(|| "-".to_owned(), |value| figure(name, value))
             });
             let row = std::iter::once(index.to_string()).chain(values);
-            let verdict = Verdict::of(trial).word().to_owned();
-            table.row(row.chain([verdict, self.knob_line(&trial.candidate)]));
+            let standing = self.standing(trial).to_owned();
+            table.row(row.chain([standing, self.knob_line(&trial.candidate)]));
         }
         table
     }
@@ -32,7 +32,7 @@ impl StudyReport<'_> {
     /// of them has, and its knobs.
     pub fn trials_csv(&self) -> String {
         let figures = self.figure_names();
-        let fixed = ["trial", "by", "verdict", "seeds", "winner", "failure"].map(str::to_owned);
+        let fixed = ["trial", "by", "verdict", "standing", "seeds", "failure"].map(str::to_owned);
         let knobs = self.space.knobs.iter().map(|knob| knob.path.clone());
         let header = fixed.into_iter().chain(knobs).chain(figures.iter().cloned());
         let mut table = Table::new(header);
@@ -41,8 +41,8 @@ impl StudyReport<'_> {
                 trial.index.to_string(),
                 proposed_by(trial.by).to_owned(),
                 Verdict::of(trial).word().to_owned(),
+                self.standing(trial).to_owned(),
                 trial.runs.len().to_string(),
-                (self.state.winner == Some(trial.index)).to_string(),
                 trial.failed().unwrap_or_default().to_owned(),
             ];
             let knobs =
