@@ -1,6 +1,20 @@
 //! Reads search spaces: everything that is wrong is said at once, with its place.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use super::candidate::fnv1a;
+use super::propose::sobol;
+use super::runs::{Offer, RunLength, RunWishes, run_length};
+use super::simulated::SimulatedEvaluator;
+use super::space::{Budget, SearchSpace, Seeds};
+use super::template::Template;
+use super::{read_goal, read_knobs};
+use crate::base::Span;
+use crate::config::{DAY, Defaults, Fields, Node, Problems, Value, parse};
+use crate::policy::{PolicyBundle, read_bundle};
+use crate::workload::{Limits, WorkloadSpec, generate};
 
 /// What an input file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,4 +40,285 @@ pub struct Source {
     pub file: String,
     /// Its text.
     pub text: String,
+}
+
+/// Gives the text of a file that another names; the error is a sentence.
+pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+/// A search space with all that it refers to.
+#[derive(Clone, Debug)]
+pub struct SpaceFile {
+    /// The question.
+    pub space: SearchSpace,
+    /// What knobs are turned on.
+    pub template: Template,
+    /// The template as it is.
+    pub bundle: PolicyBundle,
+    /// Who arrives.
+    pub workload: WorkloadSpec,
+    /// How long runs last.
+    pub run: RunLength,
+    /// The texts of the search space and of what it refers to.
+    pub sources: Vec<Source>,
+}
+
+/// Reads the search space in `text`, called `file`. What it refers to by a path is read by `read`
+/// relative to the file's folder. `None` where there was an error; all are in `problems`.
+pub fn read_space(
+    (file, text): (&str, &str),
+    defaults: &Defaults,
+    read: ReadFile<'_>,
+    problems: &mut Problems,
+) -> Option<SpaceFile> {
+    let errors = problems.errors();
+    let root = parse(file, text, problems)?;
+    let source =
+        |role, (file, text): (String, String)| Source { role, file, text };
+    let mut sources = vec![source(SourceRole::Space, (file.to_owned(), text.to_owned()))];
+    let mut fields = Fields::of(&root, "the search space", problems)?;
+    let mut library = Library { file, read };
+    let template = library.tree(&mut fields, "template");
+    let workload = library.tree(&mut fields, "workload");
+    let bundle = template.as_ref().and_then(|found| {
+        found.with(file, fields.problems(), |node, problems| read_bundle(node, defaults, problems))
+    });
+    let spec = workload.as_ref().and_then(|found| {
+        found.with(file, fields.problems(), |node, problems| {
+            WorkloadSpec::read(node, defaults, problems)
+        })
+    });
+    let wishes = read_run(&mut fields);
+    let space = read_parts(&mut fields, file, template.as_ref(), spec.as_ref());
+    fields.finish();
+    let (space, template_tree) = (space?, template?);
+    let (bundle, spec) = (bundle?, spec?);
+    if problems.errors() > errors {
+        return None;
+    }
+    let run = run_length(&wishes, &bundle.pools[0], &bundle.batching, &offer(&spec));
+    sources.extend(template_tree.text.clone().map(|text| source(SourceRole::Template, text)));
+    sources.extend(workload?.text.map(|text| source(SourceRole::Workload, text)));
+    let (space, options) = space;
+    let template = Template::new(template_tree.node, options);
+    Some(SpaceFile { space, template, bundle, workload: spec, run, sources })
+}
+
+impl SpaceFile {
+    /// Reads a search space again from the texts that a journal keeps.
+    pub fn from_sources(
+        sources: &[Source],
+        defaults: &Defaults,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let space = sources.iter().find(|source| source.role == SourceRole::Space)?;
+        let read = |file: &str| {
+            let found = sources.iter().find(|source| source.file == file);
+            found.map(|source| source.text.clone()).ok_or_else(|| "it was not kept".to_owned())
+        };
+        read_space((&space.file, &space.text), defaults, &read, problems)
+    }
+
+    /// What simulates this space's candidates.
+    pub fn evaluator<'a>(&'a self, defaults: &'a Defaults) -> SimulatedEvaluator<'a> {
+        let read = move |node: &Node| {
+            let mut problems = Problems::new();
+            let bundle = read_bundle(node, defaults, &mut problems);
+            bundle.ok_or_else(|| first_error(&problems))
+        };
+        let limits = self.limits();
+        let generate = move |seed| generate(&self.workload, seed, limits);
+        let depends = format!("{:?} {:?} {:?} {:?}", self.bundle, self.workload, self.run, defaults);
+        let version = fnv1a(format!("{} {depends}", env!("CARGO_PKG_VERSION")).as_bytes());
+        let sources = (Box::new(read) as _, Box::new(generate) as _);
+        SimulatedEvaluator::new(&self.space, &self.template, sources, self.run.options(), version)
+    }
+
+    /// Where a realisation of the workload ends.
+    pub fn limits(&self) -> Limits {
+        let run = Limits { duration: self.run.duration, max_requests: None };
+        run.or(self.workload.limits())
+    }
+}
+
+fn first_error(problems: &Problems) -> String {
+    let error = problems.list().iter().find(|p| p.severity == crate::config::Severity::Error);
+    error.map_or_else(|| "it is no policy bundle".to_owned(), |problem| problem.message.clone())
+}
+
+/// A tree that the search space holds or names.
+pub(super) struct Tree {
+    pub node: Node,
+    /// What messages call it.
+    pub name: String,
+    /// The file of its own and its text, where it has one.
+    pub text: Option<(String, String)>,
+}
+
+impl Tree {
+    /// Reads it, with problems placed in its own file.
+    fn with<T>(
+        &self,
+        back: &str,
+        problems: &mut Problems,
+        read: impl FnOnce(&Node, &mut Problems) -> T,
+    ) -> T {
+        if let Some((file, _)) = &self.text {
+            problems.select_file(file);
+        }
+        let done = read(&self.node, problems);
+        problems.select_file(back);
+        done
+    }
+}
+
+struct Library<'a> {
+    file: &'a str,
+    read: ReadFile<'a>,
+}
+
+impl Library<'_> {
+    /// The map at `key`, or the file that it names.
+    fn tree(&mut self, fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Tree> {
+        let node = fields.required(key)?;
+        let Value::Text(path) = &node.value else {
+            let name = format!("the `{key}` of this file");
+            return Some(Tree { node: node.clone(), name, text: None });
+        };
+        let folder = Path::new(self.file).parent().unwrap_or(Path::new(""));
+        let path = folder.join(path).to_string_lossy().into_owned();
+        match (self.read)(&path) {
+            Err(reason) => {
+                let message = format!("cannot read `{path}`: {reason}");
+                let problem = fields.problems().error(node.at, message);
+                problem.label("named here").hint("paths are relative to the search space's folder");
+                None
+            }
+            Ok(text) => {
+                let node = parse(&path, &text, fields.problems());
+                fields.problems().select_file(self.file);
+                Some(Tree { node: node?, name: path.clone(), text: Some((path, text)) })
+            }
+        }
+    }
+}
+
+type Space = (SearchSpace, Vec<Vec<Node>>);
+
+/// Everything but template, workload and run length.
+fn read_parts(
+    fields: &mut Fields<'_, '_>,
+    file: &str,
+    template: Option<&Tree>,
+    workload: Option<&WorkloadSpec>,
+) -> Option<Space> {
+    let name = read_name(fields, file);
+    let knobs = read_knobs::read(fields, template);
+    let require = fields.node("require");
+    let require = require.map_or_else(Vec::new, |node| {
+        read_knobs::read_relations(node, &knobs.knobs, fields.problems())
+    });
+    let classes = workload.map(|workload| {
+        let classes = workload.clients.iter().map(|client| client.slo_class.clone());
+        classes.collect::<Vec<String>>()
+    });
+    let goal = read_goal::read(fields, classes.as_deref());
+    let pareto = read_goal::read_pareto(fields, classes.as_deref(), goal.as_ref());
+    let seeds = read_seeds(fields);
+    let budget = read_budget(fields);
+    let batch = fields.u32("batch", 1..=256).unwrap_or(4) as usize;
+    let goal = goal?;
+    let space = SearchSpace {
+        name,
+        knobs: knobs.knobs,
+        require,
+        scale_groups: knobs.scale_groups,
+        objective: goal.objective,
+        constraints: goal.constraints,
+        fitness: goal.fitness,
+        pareto,
+        seeds,
+        budget,
+        batch,
+    };
+    if space.knobs.is_empty() {
+        return None;
+    }
+    if !space.require.is_empty() && !sobol::some_allowed(&space) {
+        let problem = fields.error("require", "no candidate keeps all of these relations");
+        problem.label("thousands of candidates were tried").hint("widen the ranges of the knobs");
+    }
+    Some((space, knobs.options))
+}
+
+fn read_name(fields: &mut Fields<'_, '_>, file: &str) -> String {
+    let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let stem = stem.unwrap_or_else(|| "study".to_owned());
+    let Some(name) = fields.text("name") else { return stem };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        let problem = fields.error("name", format!("`{name}` cannot name a folder"));
+        problem.hint("use letters, digits, `-`, `_` and `.`");
+        return stem;
+    }
+    name.to_owned()
+}
+
+fn read_run(fields: &mut Fields<'_, '_>) -> RunWishes {
+    let Some(mut run) = fields.fields("run") else { return RunWishes::default() };
+    let month = DAY.times(30);
+    let wishes = RunWishes {
+        duration: run.span("duration", month),
+        warm_up: run.span("warm_up", month),
+        horizon: run.span("horizon", month),
+    };
+    for (key, end) in [("duration", wishes.duration), ("horizon", wishes.horizon)] {
+        let Some(end) = end else { continue };
+        if end <= wishes.warm_up.unwrap_or(Span::ZERO) {
+            let problem = run.error(key, format!("`{key}` ends before anything is measured"));
+            problem.label("not after the warm-up").hint(format!("`{key}` counts from the start"));
+        }
+    }
+    run.finish();
+    wishes
+}
+
+fn read_seeds(fields: &mut Fields<'_, '_>) -> Seeds {
+    let default = Seeds::default();
+    let Some(mut seeds) = fields.fields("seeds") else { return default };
+    let read = Seeds {
+        base: seeds.u64("base", 0..=u64::MAX).unwrap_or(default.base),
+        search: seeds.u32("search", 1..=Seeds::SEARCH_MAX).unwrap_or(default.search),
+        verify: seeds.u32("verify", 2..=1000).unwrap_or(default.verify),
+    };
+    seeds.finish();
+    read
+}
+
+fn read_budget(fields: &mut Fields<'_, '_>) -> Budget {
+    let default = Budget::default();
+    let Some(mut budget) = fields.fields("budget") else { return default };
+    let evaluations = budget.u32("evaluations", 1..=1_000_000).unwrap_or(default.evaluations);
+    let wall = budget.span("wall", DAY.times(30));
+    if wall == Some(Span::ZERO) {
+        budget.error("wall", "`wall` leaves no time at all").hint("leave it out for no limit");
+    }
+    budget.finish();
+    Budget { evaluations, wall }
+}
+
+/// What the length of a run depends on.
+fn offer(spec: &WorkloadSpec) -> Offer {
+    let offered = spec.offered();
+    let counted = spec.num_requests.map(|requests| {
+        Span::from_secs(requests as f64 / offered.requests_per_s)
+    });
+    let arrivals = match (counted, spec.horizon) {
+        (Some(counted), Some(horizon)) => Some(counted.min(horizon)),
+        (counted, horizon) => counted.or(horizon),
+    };
+    Offer {
+        input_tokens_mean: offered.input_tokens_mean,
+        output_tokens_mean: offered.output_tokens_mean,
+        arrivals,
+    }
 }

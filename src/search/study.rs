@@ -400,6 +400,10 @@ fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Study
 
 fn header(space: &SearchSpace, options: &StudyOptions, version: u64) -> Header {
     let texts = options.sources.iter().map(|source| format!("{:?} {}\n", source.role, source.text));
+    // Wall time stops a search and never steers it; everything else does.
+    let mut steering = space.clone();
+    steering.budget.wall = None;
+    let hashed = format!("{steering:?}\n{}", texts.collect::<String>());
     Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -407,7 +411,7 @@ fn header(space: &SearchSpace, options: &StudyOptions, version: u64) -> Header {
         seed: space.seeds.base,
         proposer: options.proposer.name().to_owned(),
         evaluator: format!("{version:016x}"),
-        hash: format!("{:016x}", fnv1a(texts.collect::<String>().as_bytes())),
+        hash: format!("{:016x}", fnv1a(hashed.as_bytes())),
         sources: options.sources.clone(),
     }
 }
@@ -438,5 +442,5 @@ fn differing(found: &Header, wanted: &Header) -> String {
         !found.sources.iter().any(|old| old.role == source.role && old.text == source.text)
     });
     let names: Vec<String> = changed.map(|source| format!("text in `{}`", source.file)).collect();
-    if names.is_empty() { "input files".to_owned() } else { names.join(" and ") }
+    if names.is_empty() { "settings (budget, seeds)".to_owned() } else { names.join(" and ") }
 }

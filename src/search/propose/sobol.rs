@@ -4,6 +4,7 @@ use super::{Ask, Fresh, Origin, Proposer};
 use crate::base::{Rng, Stream};
 use crate::search::candidate::Candidate;
 use crate::search::cube;
+use crate::search::space::SearchSpace;
 
 /// The points of the sequence in turn, without those already seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +52,13 @@ impl Proposer for Sobol {
             (0..looked_at as u32).map(|index| cube::decode(ask.space, &sequence.at(index)));
         points.filter(|candidate| fresh.take(candidate)).take(ask.count).collect()
     }
+}
+
+/// Whether some of the first points of the sequence keep the space's relations.
+pub fn some_allowed(space: &SearchSpace) -> bool {
+    const LOOKED_AT: u32 = 20_000;
+    let sequence = Sequence::new(space.knobs.len(), space.seeds.base);
+    (0..LOOKED_AT).any(|index| space.allows(&cube::decode(space, &sequence.at(index))))
 }
 
 /// A shifted sequence of points.

@@ -1,0 +1,156 @@
+//! Reads what is wanted: objective, constraints, weights, axes.
+
+use super::metric::{MetricName, class_names, names};
+use super::objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
+use crate::config::{Bounds, Fields, Node, Problems, did_you_mean, read_list, read_text};
+
+/// What a search is after.
+pub(super) struct Goal {
+    pub objective: Objective,
+    pub constraints: Vec<Constraint>,
+    pub fitness: Option<FitnessWeights>,
+}
+
+/// The axes of a space that names none.
+const PARETO_DEFAULT: [&str; 2] = ["ttft_p99_ms", "cost_per_hour"];
+const FITNESS: &str = "fitness";
+
+pub(super) fn read(fields: &mut Fields<'_, '_>, classes: Option<&[String]>) -> Option<Goal> {
+    let node = fields.required("objective")?;
+    let problems = fields.problems();
+    let mut goal = Fields::of(node, "`objective`", problems)?;
+    let minimize = goal.node("minimize");
+    let maximize = goal.node("maximize");
+    let (direction, metric) = match (minimize, maximize) {
+        (Some(node), None) => (Direction::Minimize, Some(node)),
+        (None, Some(node)) => (Direction::Maximize, Some(node)),
+        (one, _) => {
+            let message = "`objective` needs one of `minimize` and `maximize`";
+            let label = if one.is_some() { "both are here" } else { "neither is here" };
+            goal.problems().error(node.at, message).label(label);
+            (Direction::Minimize, None)
+        }
+    };
+    let metric = metric.and_then(|node| read_metric(node, classes, goal.problems()));
+    let constraints = goal.node("subject_to");
+    let constraints = constraints.map_or_else(Vec::new, |node| {
+        read_constraints(node, classes, goal.problems())
+    });
+    let fitness = read_fitness(&mut goal);
+    goal.finish();
+    let metric = metric?;
+    let uses = |metric: &MetricName| metric.as_str() == FITNESS;
+    let wanted = uses(&metric) || constraints.iter().any(|constraint| uses(&constraint.metric));
+    if wanted && fitness.is_none() && node.entry("weights").is_none() {
+        fields.problems().error(node.at, "`fitness` needs weights").hint(WEIGHTS_HINT);
+    }
+    Some(Goal { objective: Objective { direction, metric }, constraints, fitness })
+}
+
+const WEIGHTS_HINT: &str = "add `weights: \"p99_ttft:3,mean_e2e:1,throughput:2\"` to `objective`";
+
+fn read_fitness(goal: &mut Fields<'_, '_>) -> Option<FitnessWeights> {
+    let scale = goal.f64("latency_scale_ms", Bounds::above(0.0, 1e9)).unwrap_or(1000.0);
+    let text = goal.text("weights")?;
+    match FitnessWeights::parse(text, scale) {
+        Ok(weights) => Some(weights),
+        Err((message, hint)) => {
+            let problem = goal.error("weights", message);
+            problem.hint(hint.unwrap_or_default());
+            None
+        }
+    }
+}
+
+fn read_metric(
+    node: &Node,
+    classes: Option<&[String]>,
+    problems: &mut Problems,
+) -> Option<MetricName> {
+    let text = read_text(node, "a metric", problems)?;
+    match MetricName::parse(text, classes) {
+        Ok(metric) => Some(metric),
+        Err(near) => {
+            let hint = near.map_or_else(|| all_metrics(text), |near| format!("did you mean `{near}`?"));
+            let message = format!("no metric `{text}`");
+            problems.error(node.at, message).label("unknown metric").hint(hint);
+            None
+        }
+    }
+}
+
+fn all_metrics(text: &str) -> String {
+    let names = if text.contains('.') { class_names() } else { names() };
+    did_you_mean(text, names.iter().map(String::as_str))
+}
+
+fn read_constraints(
+    node: &Node,
+    classes: Option<&[String]>,
+    problems: &mut Problems,
+) -> Vec<Constraint> {
+    let mut constraints: Vec<Constraint> = Vec::new();
+    for item in read_list(node, "`subject_to`", problems).unwrap_or_default() {
+        let Some(text) = read_text(item, "a constraint", problems) else { continue };
+        let constraint = match Constraint::parse(text, classes) {
+            Ok(constraint) => constraint,
+            Err((message, hint)) => {
+                problems.error(item.at, message).hint(hint.unwrap_or_default());
+                continue;
+            }
+        };
+        let same_metric = |other: &&Constraint| other.metric == constraint.metric;
+        if let Some(other) =
+            constraints.iter().filter(same_metric).find(|other| other.bound == constraint.bound)
+        {
+            let message = format!("`{constraint}` repeats `{other}`");
+            problems.error(item.at, message).label("a second limit").hint("keep the tighter one");
+            continue;
+        }
+        if let Some(other) = constraints.iter().find(same_metric)
+            && !leaves_room(&constraint, other)
+        {
+            let message = format!("`{constraint}` and `{other}` cannot both hold");
+            problems.error(item.at, message).label("leaves no room");
+            continue;
+        }
+        constraints.push(constraint);
+    }
+    constraints
+}
+
+fn leaves_room(left: &Constraint, right: &Constraint) -> bool {
+    match left.bound {
+        Bound::AtMost => right.limit <= left.limit,
+        Bound::AtLeast => left.limit <= right.limit,
+    }
+}
+
+/// The axes of the frontier.
+pub(super) fn read_pareto(
+    fields: &mut Fields<'_, '_>,
+    classes: Option<&[String]>,
+    goal: Option<&Goal>,
+) -> Vec<MetricName> {
+    let Some(node) = fields.node("pareto") else {
+        let axes = PARETO_DEFAULT.iter();
+        return axes.filter_map(|name| MetricName::parse(name, None).ok()).collect();
+    };
+    let problems = fields.problems();
+    let items = read_list(node, "`pareto`", problems).unwrap_or_default();
+    let mut axes: Vec<MetricName> = Vec::new();
+    for item in items {
+        let Some(axis) = read_metric(item, classes, problems) else { continue };
+        if axes.contains(&axis) {
+            problems.error(item.at, format!("axis `{axis}` appears twice")).label("once is enough");
+        } else if axis.as_str() == FITNESS && goal.is_some_and(|goal| goal.fitness.is_none()) {
+            problems.error(item.at, "`fitness` needs weights").hint(WEIGHTS_HINT);
+        } else {
+            axes.push(axis);
+        }
+    }
+    if items.len() == 1 {
+        problems.error(node.at, "a frontier needs at least two axes").label("one axis");
+    }
+    axes
+}
