@@ -52,13 +52,10 @@ impl Router for LeastLoaded {
 }
 
 fn least_loaded(load: &[u32]) -> InstanceId {
-    let mut best = 0;
-    for (instance, &value) in load.iter().enumerate() {
-        if value < load[best] {
-            best = instance;
-        }
-    }
-    InstanceId(best as u32)
+    // The smallest value first, then its place: both loops are simple enough for wide registers.
+    let least = load.iter().fold(u32::MAX, |least, &value| least.min(value));
+    let best = load.iter().position(|&value| value == least);
+    InstanceId(best.unwrap_or(0) as u32)
 }
 
 struct AlwaysBusiest;

@@ -29,6 +29,7 @@ pub struct Scratch {
     agenda: Agenda,
     load: Vec<u32>,
     kv_utilization: Vec<f64>,
+    decode_steps: Vec<Vec<Span>>,
     answered: Vec<(u32, SimTime)>,
     follow_ups: BinaryHeap<Reverse<(SimTime, u32)>>,
     admissions: VecDeque<(SimTime, u32)>,
@@ -85,9 +86,15 @@ fn prepare(bundle: &PolicyBundle, trace: &Trace, options: &RunOptions, s: &mut S
     let mut output_time = Vec::with_capacity(instances);
     s.engines.truncate(instances);
     s.engines.resize_with(instances, Engine::new);
+    s.decode_steps.resize_with(bundle.pools.len(), Vec::new);
     let mut id = 0;
-    for pool in &bundle.pools {
+    for (at, pool) in bundle.pools.iter().enumerate() {
+        let batches = 0..=u64::from(bundle.batching.max_running);
+        let steps = batches.map(|batch| Span::from_us(pool.latency.step_us(0, batch)));
+        s.decode_steps[at].clear();
+        s.decode_steps[at].extend(steps);
         let setup = EngineSetup {
+            pool: at as u32,
             latency: pool.latency,
             limits: bundle.batching,
             block_size: bundle.block_size,
@@ -158,9 +165,11 @@ impl Cluster<'_> {
     }
 
     fn advance(&mut self, instance: usize, due: SimTime) {
-        let Scratch { slots, collect, chains, engines, agenda, load, answered, .. } = &mut *self.s;
+        let Scratch {
+            slots, collect, chains, engines, agenda, load, answered, decode_steps, ..
+        } = &mut *self.s;
         let keep_steps = self.options.keep_steps;
-        let mut cx = Shared { slots, collect, chains, load, answered, keep_steps };
+        let mut cx = Shared { slots, collect, chains, load, answered, decode_steps, keep_steps };
         let engine = &mut engines[instance];
         engine.advance(due, &mut cx);
         agenda.set(instance, engine.due());
@@ -221,10 +230,6 @@ impl Cluster<'_> {
             naming: Naming { id, chain, chain_blocks, cover },
             prompt_blocks: input / size,
             rank: self.ranking.rank(now, class, input),
-            routed: SimTime::NEVER,
-            enqueued: SimTime::NEVER,
-            first_scheduled: SimTime::NEVER,
-            scheduled: SimTime::NEVER,
             order: 0,
             computed: 0,
             first_step: 0,
@@ -280,15 +285,23 @@ impl Cluster<'_> {
         let Some((_, slot)) = self.s.routings.pop_front() else { return };
         let request = Self::view(&self.s.slots[slot]);
         let Scratch {
-            slots, collect, chains, engines, agenda, load, kv_utilization, answered, ..
+            slots,
+            collect,
+            chains,
+            engines,
+            agenda,
+            load,
+            kv_utilization,
+            answered,
+            decode_steps,
+            ..
         } = &mut *self.s;
         let cluster = ClusterView { load, kv_utilization, chains };
         let instance = self.router.route(&request, &cluster).index();
-        slots[slot].routed = now;
-        collect.routed(&slots[slot], instance as u32);
+        collect.routed(&slots[slot], instance as u32, now);
         load[instance] += 1;
         let keep_steps = self.options.keep_steps;
-        let mut cx = Shared { slots, collect, chains, load, answered, keep_steps };
+        let mut cx = Shared { slots, collect, chains, load, answered, decode_steps, keep_steps };
         let engine = &mut engines[instance];
         engine.accept(slot, now, &mut cx);
         agenda.set(instance, engine.due());
@@ -303,8 +316,10 @@ impl Cluster<'_> {
                 self.s.collect.cut(&self.s.slots[slot], None, false);
             }
         }
-        let Scratch { slots, collect, chains, engines, load, answered, .. } = &mut *self.s;
-        let mut cx = Shared { slots, collect, chains, load, answered, keep_steps: false };
+        let Scratch { slots, collect, chains, engines, load, answered, decode_steps, .. } =
+            &mut *self.s;
+        let mut cx =
+            Shared { slots, collect, chains, load, answered, decode_steps, keep_steps: false };
         outcome.instances =
             engines.iter_mut().map(|engine| engine.finish(horizon, &mut cx)).collect();
         self.s.collect.finish(self.trace, &mut outcome);

@@ -124,12 +124,17 @@ impl Collector {
         self.record(live, |record| record.state = RequestState::Rejected);
     }
 
-    /// A request was sent to `instance`.
-    pub fn routed(&mut self, live: &Live, instance: u32) {
+    /// A request was sent to `instance` at `now`.
+    pub fn routed(&mut self, live: &Live, instance: u32, now: SimTime) {
         self.record(live, |record| {
             record.instance = Some(InstanceId(instance));
-            record.routed_us = live.routed.as_us();
+            record.routed_us = now.as_us();
         });
+    }
+
+    /// A request joined the wait queue at `now`.
+    pub fn enqueued(&mut self, live: &Live, now: SimTime) {
+        self.record(live, |record| record.enqueued_us = now.as_us());
     }
 
     /// A request can never be served; it left at `now`.
@@ -139,15 +144,20 @@ impl Collector {
         self.record(live, |record| record.state = RequestState::Dropped);
     }
 
-    /// A request entered a batch for the first time.
-    pub fn scheduled(&mut self, live: &Live) {
-        if self.is_measured(live) {
-            self.scheduling_delay.add(live.scheduled - live.arrival, 1);
+    /// A request entered a batch at `now`.
+    pub fn scheduled(&mut self, live: &Live, now: SimTime) {
+        if live.preemptions == 0 {
+            if self.is_measured(live) {
+                self.scheduling_delay.add(now - live.arrival, 1);
+            }
+            self.record(live, |record| record.first_scheduled_us = now.as_us());
         }
+        self.record(live, |record| record.scheduled_us = now.as_us());
     }
 
     /// `times` tokens took `gap` each after the one before, in `steps` steps from `start` on.
-    pub fn gaps(&mut self, instance: u32, start: SimTime, gap: Span, steps: u64, batch: u32) {
+    pub fn gaps(&mut self, instance: u32, start: SimTime, gap: Span, steps: u32, batch: u32) {
+        let steps = u64::from(steps);
         let end = start + gap.times(steps);
         if end <= self.warm_up || start >= self.end || batch == 0 {
             return;
@@ -211,13 +221,7 @@ impl Collector {
     fn keep(&mut self, live: &Live, instance: u32, state: RequestState) {
         let output_time = self.output_time[instance as usize];
         self.record(live, |record| {
-            let us = |time: SimTime| {
-                if time == SimTime::NEVER { RequestRecord::NEVER_US } else { time.as_us() }
-            };
             record.state = state;
-            record.enqueued_us = us(live.enqueued);
-            record.first_scheduled_us = us(live.first_scheduled);
-            record.scheduled_us = us(live.scheduled);
             if live.first_token != SimTime::NEVER {
                 record.ttft_us = (live.first_token - live.arrival + output_time).as_us();
             }

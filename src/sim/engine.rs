@@ -32,6 +32,8 @@ pub struct Shared<'a> {
     pub load: &'a mut [u32],
     /// Requests that left: their id and when their last step ends.
     pub answered: &'a mut Vec<(u32, SimTime)>,
+    /// Per pool, the length of a step in which only so many requests decode.
+    pub decode_steps: &'a [Vec<Span>],
     /// Every step by itself, recorded.
     pub keep_steps: bool,
 }
@@ -43,34 +45,33 @@ pub struct Engine {
     pub(super) latency: Blackbox,
     pub(super) limits: Batching,
     block_size: u32,
-    /// Length of a step in which only `batch` requests decode.
-    decode_step: Vec<Span>,
+    pool: u32,
     /// When the next step that was not counted yet begins, or could begin.
     pub(super) next_step: SimTime,
     run_step: Span,
-    run_length: u64,
+    run_length: u32,
     /// Steps counted.
-    pub(super) steps: u64,
+    pub(super) steps: u32,
     /// Requests on their way to the wait queue, by time and order of routing.
-    pending: BinaryHeap<Reverse<(SimTime, u64, u32)>>,
+    pending: BinaryHeap<Reverse<(SimTime, u32, u32)>>,
     /// Requests that will be dropped when they would join the wait queue.
     drops: Vec<(SimTime, u32)>,
-    routed: u64,
+    routed: u32,
     pub(super) wait: WaitQueue,
     pub(super) batch: BatchOrder,
-    pub(super) admitted: u64,
+    pub(super) admitted: u32,
     pub(super) prefilling: Vec<u32>,
     pub(super) decoding: u32,
     /// (finish step, order, slot); entries of requests that left or moved are passed over.
-    pub(super) finishing: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    pub(super) finishing: BinaryHeap<Reverse<(u32, u32, u32)>>,
     /// Requests that decode, by the step (modulo the block size) at which they need a block.
     pub(super) needing: Vec<u32>,
     /// The same with their order and slot, where the workload has chains.
-    pub(super) members: Vec<Vec<(u64, u32)>>,
+    pub(super) members: Vec<Vec<(u32, u32)>>,
     pub(super) kv: KvCache,
     /// Requests that decode and got no token in this step.
     pub(super) starved: Vec<u32>,
-    pub(super) finished: Vec<(u64, u32)>,
+    pub(super) finished: Vec<u32>,
     pub(super) outcome: InstanceOutcome,
     kv_block_ps: u128,
     busy: Span,
@@ -95,7 +96,7 @@ impl Engine {
             latency: Blackbox { alpha: [0.0; 3], beta: [0.0; 3] },
             limits: Batching { max_running: 1, max_tokens: 1, long_prefill_threshold: 0 },
             block_size: 1,
-            decode_step: Vec::new(),
+            pool: 0,
             next_step: SimTime::ZERO,
             run_step: Span::ZERO,
             run_length: 0,
@@ -125,15 +126,7 @@ impl Engine {
     /// Makes the engine instance `id`, idle and empty, reusing its memory.
     pub fn reset(&mut self, id: u32, setup: &EngineSetup) {
         self.id = id;
-        if self.latency != setup.latency
-            || self.decode_step.len() != setup.limits.max_running as usize + 1
-        {
-            self.latency = setup.latency;
-            self.decode_step.clear();
-            let spans = (0..=u64::from(setup.limits.max_running))
-                .map(|batch| Span::from_us(setup.latency.step_us(0, batch)));
-            self.decode_step.extend(spans);
-        }
+        (self.pool, self.latency) = (setup.pool, setup.latency);
         self.limits = setup.limits;
         self.block_size = setup.block_size;
         self.next_step = SimTime::ZERO;
@@ -165,7 +158,7 @@ impl Engine {
 
     fn step_due(&self) -> SimTime {
         if self.is_working() {
-            return self.next_step + self.run_step.times(self.run_length);
+            return self.next_step + self.run_step.times(u64::from(self.run_length));
         }
         match self.pending.peek() {
             Some(&Reverse((time, ..))) => time.max(self.next_step),
@@ -185,7 +178,7 @@ impl Engine {
     /// Takes a request that the router sent here at `now`. It joins the wait queue after its
     /// queueing delay; a prompt larger than the whole cache will be dropped then.
     pub fn accept(&mut self, slot: u32, now: SimTime, cx: &mut Shared) {
-        let live = &mut cx.slots[slot];
+        let live = &cx.slots[slot];
         let queued = now + Span::from_us(self.latency.queueing_us(live.input));
         self.outcome.requests += 1;
         self.last_event = self.last_event.max(now);
@@ -193,12 +186,10 @@ impl Engine {
             self.drops.push((queued, slot));
             return;
         }
-        live.enqueued = queued;
         self.pending.push(Reverse((queued, self.routed, slot)));
         self.routed += 1;
         if self.run_length > 0 && self.running() < self.limits.max_running {
-            let steps = queued.since(self.next_step).as_ps().div_ceil(self.run_step.as_ps());
-            self.run_length = self.run_length.min(steps);
+            self.run_length = self.run_length.min(self.run_steps_before(queued));
         }
     }
 
@@ -244,6 +235,7 @@ impl Engine {
             self.last_event = self.last_event.max(time);
             let live = &mut cx.slots[slot];
             live.phase = Phase::Waiting;
+            cx.collect.enqueued(live, time);
             self.outcome.input_tokens += u64::from(live.input);
             self.wait.push(slot, cx.slots);
         }
@@ -285,7 +277,7 @@ impl Engine {
     }
 
     /// Counts `count` steps of the planned run.
-    fn count_run(&mut self, count: u64, cx: &mut Shared) {
+    fn count_run(&mut self, count: u32, cx: &mut Shared) {
         cx.collect.gaps(self.id, self.next_step, self.run_step, count, self.decoding);
         let used = u128::from(self.kv.used());
         let taken = self.blocks_over_time(count);
@@ -293,28 +285,29 @@ impl Engine {
         self.kv_block_ps += (used * u128::from(count) + taken) * step_ps;
         self.take_run_blocks(count, cx);
         self.kv.note_peak();
-        let length = self.run_step.times(count);
+        let length = self.run_step.times(u64::from(count));
         self.busy += length;
         self.steps += count;
-        self.outcome.decode_tokens += count * u64::from(self.decoding);
-        self.last_event = self.last_event.max(self.next_step + self.run_step.times(count - 1));
+        self.outcome.decode_tokens += u64::from(count) * u64::from(self.decoding);
+        self.last_event =
+            self.last_event.max(self.next_step + self.run_step.times(u64::from(count - 1)));
         self.next_step = self.next_step + length;
         self.run_length -= count;
     }
 
     /// Blocks that the next `count` decode steps take.
-    pub(super) fn blocks_needed(&self, count: u64) -> u64 {
-        let size = u64::from(self.block_size);
-        let mut blocks = count / size * u64::from(self.decoding);
+    pub(super) fn blocks_needed(&self, count: u32) -> u32 {
+        let size = self.block_size;
+        let mut blocks = count / size * self.decoding;
         for step in 1..=count % size {
-            blocks += u64::from(self.needing[((self.steps + step) % size) as usize]);
+            blocks += self.needing[((self.steps + step) % size) as usize];
         }
         blocks
     }
 
     /// The sum over the next `count` decode steps of the blocks taken up to and with each.
-    fn blocks_over_time(&self, count: u64) -> u128 {
-        let size = u64::from(self.block_size);
+    fn blocks_over_time(&self, count: u32) -> u128 {
+        let size = self.block_size;
         let (rounds, rest) = (u128::from(count / size), count % size);
         let per_round = u128::from(self.decoding);
         let (mut taken, mut round_sum, mut rest_sum) = (0u128, 0, 0);
@@ -343,24 +336,23 @@ impl Engine {
         if self.decoding > self.limits.max_tokens {
             return;
         }
-        self.run_step = self.decode_step[self.decoding as usize];
+        self.run_step = cx.decode_steps[self.pool as usize][self.decoding as usize];
         if self.run_step == Span::ZERO {
             return;
         }
         let Some(finish) = self.next_finish(cx.slots) else { return };
         let mut length = finish - self.steps - 1;
         if has_room && let Some(&Reverse((time, ..))) = self.pending.peek() {
-            let until = time.since(self.next_step).as_ps().div_ceil(self.run_step.as_ps());
-            length = length.min(until);
+            length = length.min(self.run_steps_before(time));
         }
         self.run_length = self.with_free_blocks(length);
     }
 
     /// As many of `length` decode steps as the free blocks last for.
-    fn with_free_blocks(&self, length: u64) -> u64 {
-        let free = u64::from(self.kv.free());
-        let enough = |steps: u64| self.blocks_needed(steps) <= free;
-        if (length / u64::from(self.block_size) + 1) * u64::from(self.decoding) <= free
+    fn with_free_blocks(&self, length: u32) -> u32 {
+        let free = self.kv.free();
+        let enough = |steps: u32| self.blocks_needed(steps) <= free;
+        if u64::from(length / self.block_size + 1) * u64::from(self.decoding) <= u64::from(free)
             || enough(length)
         {
             return length;
@@ -374,7 +366,7 @@ impl Engine {
     }
 
     /// The step at which the next answer will be finished.
-    fn next_finish(&mut self, slots: &Slots) -> Option<u64> {
+    fn next_finish(&mut self, slots: &Slots) -> Option<u32> {
         while let Some(&Reverse((step, order, slot))) = self.finishing.peek() {
             if self.is_current(step, order, slot, slots) {
                 return Some(step);
@@ -385,7 +377,7 @@ impl Engine {
     }
 
     /// Whether an entry of `finishing` still speaks of a request in this batch.
-    pub(super) fn is_current(&self, step: u64, order: u64, slot: u32, slots: &Slots) -> bool {
+    pub(super) fn is_current(&self, step: u32, order: u32, slot: u32, slots: &Slots) -> bool {
         let live = &slots[slot];
         self.batch.holds(order, slot) && live.phase == Phase::Decoding && live.finish_step == step
     }
@@ -395,8 +387,14 @@ impl Engine {
         if self.run_length == 0 || now <= self.next_step {
             return self.kv.used();
         }
-        let begun = (now - self.next_step).as_ps().div_ceil(self.run_step.as_ps());
-        self.kv.used() + self.blocks_needed(begun.min(self.run_length)) as u32
+        let begun = self.run_steps_before(now);
+        self.kv.used() + self.blocks_needed(begun.min(self.run_length))
+    }
+
+    /// Steps of the run that begin before `time`, were the run without end.
+    fn run_steps_before(&self, time: SimTime) -> u32 {
+        let steps = time.since(self.next_step).as_ps().div_ceil(self.run_step.as_ps());
+        steps.min(u64::from(u32::MAX)) as u32
     }
 
     /// The share of KV blocks in use as seen at `now`.
@@ -408,7 +406,7 @@ impl Engine {
     /// figures.
     pub fn finish(&mut self, horizon: SimTime, cx: &mut Shared) -> InstanceOutcome {
         if self.run_length > 0 && self.next_step <= horizon {
-            let begun = (horizon - self.next_step).as_ps() / self.run_step.as_ps() + 1;
+            let begun = self.run_steps_before(horizon + Span::from_ps(1));
             self.count_run(begun.min(self.run_length), cx);
         }
         self.queue_pending(horizon, cx);
@@ -419,7 +417,7 @@ impl Engine {
         let (hits, misses) = self.kv.hits_and_misses();
         let looked_up = hits + misses;
         InstanceOutcome {
-            steps: self.steps,
+            steps: u64::from(self.steps),
             kv_blocks_peak: self.kv.peak(),
             kv_block_us: (self.kv_block_ps / 1_000_000) as u64,
             cache_hit_rate: if looked_up == 0 { 0.0 } else { hits as f64 / looked_up as f64 },
@@ -433,7 +431,6 @@ impl Engine {
         let on_the_way = self.pending.drain().map(|Reverse((.., slot))| slot);
         let oversized = self.drops.drain(..).map(|(_, slot)| slot);
         for slot in on_the_way.chain(oversized) {
-            cx.slots[slot].enqueued = SimTime::NEVER;
             cx.collect.cut(&cx.slots[slot], Some(self.id), false);
             self.outcome.queued += 1;
         }
@@ -467,6 +464,8 @@ impl Engine {
 /// What makes an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineSetup {
+    /// Its pool's position in the bundle.
+    pub pool: u32,
     /// How long its steps take.
     pub latency: Blackbox,
     /// Limits of one step.

@@ -40,22 +40,14 @@ pub struct Live {
     pub prompt_blocks: u32,
     /// Its place in the wait queue, see [`Ranking`](crate::policy::queue::Ranking).
     pub rank: u64,
-    /// When it was sent to its instance.
-    pub routed: SimTime,
-    /// When it joined the wait queue.
-    pub enqueued: SimTime,
-    /// When it first entered a batch; NEVER before.
-    pub first_scheduled: SimTime,
-    /// When it last entered a batch.
-    pub scheduled: SimTime,
     /// Its place in the batch: counts admissions of the instance.
-    pub order: u64,
+    pub order: u32,
     /// Prompt tokens computed.
     pub computed: u32,
     /// The step that finished the prompt; each later step adds a token.
-    pub first_step: u64,
+    pub first_step: u32,
     /// The step that will finish the answer.
-    pub finish_step: u64,
+    pub finish_step: u32,
     /// When the prompt was last finished; NEVER before.
     pub first_token: SimTime,
     /// Steps it sat out since, for want of token budget.
@@ -68,9 +60,9 @@ pub struct Live {
 
 impl Live {
     /// Tokens whose KV exists after step `steps`.
-    pub fn progress(&self, steps: u64) -> u32 {
+    pub fn progress(&self, steps: u32) -> u32 {
         match self.phase {
-            Phase::Decoding => self.input + (steps - self.first_step) as u32,
+            Phase::Decoding => self.input + (steps - self.first_step),
             _ => self.computed,
         }
     }

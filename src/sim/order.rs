@@ -77,7 +77,7 @@ const GONE: u32 = u32::MAX;
 pub struct BatchOrder {
     slots: VecDeque<u32>,
     /// The order of the first entry.
-    first: u64,
+    first: u32,
 }
 
 impl BatchOrder {
@@ -88,19 +88,19 @@ impl BatchOrder {
     }
 
     /// Adds a request as number `order`, one more than the one before.
-    pub fn push(&mut self, order: u64, slot: u32) {
+    pub fn push(&mut self, order: u32, slot: u32) {
         if self.slots.is_empty() {
             self.first = order;
         }
         // Requests thrown out from the back leave no gap, their numbers do.
-        while self.first + (self.slots.len() as u64) < order {
+        while self.first + (self.slots.len() as u32) < order {
             self.slots.push_back(GONE);
         }
         self.slots.push_back(slot);
     }
 
     /// Removes the request that entered as `order`.
-    pub fn remove(&mut self, order: u64) {
+    pub fn remove(&mut self, order: u32) {
         self.slots[(order - self.first) as usize] = GONE;
         while self.slots.front() == Some(&GONE) {
             self.slots.pop_front();
@@ -112,7 +112,7 @@ impl BatchOrder {
     }
 
     /// Whether `slot` is in the batch as number `order`.
-    pub fn holds(&self, order: u64, slot: u32) -> bool {
+    pub fn holds(&self, order: u32, slot: u32) -> bool {
         order >= self.first && self.slots.get((order - self.first) as usize) == Some(&slot)
     }
 
@@ -122,12 +122,12 @@ impl BatchOrder {
     }
 
     /// The first order in use, and one past the last.
-    pub fn range(&self) -> std::ops::Range<u64> {
-        self.first..self.first + self.slots.len() as u64
+    pub fn range(&self) -> std::ops::Range<u32> {
+        self.first..self.first + self.slots.len() as u32
     }
 
     /// The request that entered as `order`, if it is still there.
-    pub fn get(&self, order: u64) -> Option<u32> {
+    pub fn get(&self, order: u32) -> Option<u32> {
         let at = order.checked_sub(self.first)?;
         self.slots.get(at as usize).copied().filter(|&slot| slot != GONE)
     }

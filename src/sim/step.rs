@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 impl Engine {
     /// Whether in this step every running request surely gets its tokens and its blocks, so that
     /// those that decode need not be looked at one by one.
-    pub(super) fn can_advance_together(&self, step: u64, slots: &crate::sim::live::Slots) -> bool {
+    pub(super) fn can_advance_together(&self, step: u32, slots: &crate::sim::live::Slots) -> bool {
         let limit = self.limits.max_tokens;
         let mut blocks = self.needing[self.class_of(step)];
         if self.prefilling.is_empty() {
@@ -46,11 +46,11 @@ impl Engine {
         limited.min(budget)
     }
 
-    fn class_of(&self, step: u64) -> usize {
-        (step % u64::from(self.block_size())) as usize
+    fn class_of(&self, step: u32) -> usize {
+        (step % self.block_size()) as usize
     }
 
-    pub(super) fn advance_together(&mut self, step: u64, work: &mut Work, cx: &mut Shared) {
+    pub(super) fn advance_together(&mut self, step: u32, work: &mut Work, cx: &mut Shared) {
         self.take_step_blocks(step, cx);
         work.decode = self.decoding;
         work.budget -= self.decoding;
@@ -65,10 +65,10 @@ impl Engine {
     }
 
     /// Takes the blocks that the next `count` decode steps need.
-    pub(super) fn take_run_blocks(&mut self, count: u64, cx: &mut Shared) {
+    pub(super) fn take_run_blocks(&mut self, count: u32, cx: &mut Shared) {
         if self.members.is_empty() {
             let blocks = self.blocks_needed(count);
-            self.kv.take(blocks as u32);
+            self.kv.take(blocks);
             return;
         }
         for step in 1..=count {
@@ -77,7 +77,7 @@ impl Engine {
     }
 
     /// Takes the blocks that the decode tokens of `step` need and names those that they fill.
-    fn take_step_blocks(&mut self, step: u64, cx: &mut Shared) {
+    fn take_step_blocks(&mut self, step: u32, cx: &mut Shared) {
         let (needing, filling) = (self.class_of(step), self.class_of(step + 1));
         let blocks = self.needing[needing];
         if self.members.is_empty() || self.members[filling].is_empty() {
@@ -98,7 +98,7 @@ impl Engine {
         &mut self,
         needing: usize,
         filling: usize,
-        step: u64,
+        step: u32,
         cx: &mut Shared,
     ) {
         let mut taken = 0;
@@ -114,14 +114,14 @@ impl Engine {
         self.kv.take((self.members[needing].len() - taken) as u32);
     }
 
-    fn fill(&mut self, slot: u32, step: u64, cx: &mut Shared) {
+    fn fill(&mut self, slot: u32, step: u32, cx: &mut Shared) {
         let live = &mut cx.slots[slot];
         let tokens = live.progress(step - 1) + 1;
         let index = tokens / self.block_size() - 1;
         self.kv.fill(&mut live.holding, &live.naming, cx.chains, index);
     }
 
-    pub(super) fn advance_one_by_one(&mut self, step: u64, work: &mut Work, cx: &mut Shared) {
+    pub(super) fn advance_one_by_one(&mut self, step: u32, work: &mut Work, cx: &mut Shared) {
         self.starved.clear();
         let mut stopped = false;
         let mut order = self.batch.range().start;
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// Gives one running request its tokens; false when it was thrown out itself.
-    fn advance_one(&mut self, slot: u32, step: u64, work: &mut Work, cx: &mut Shared) -> bool {
+    fn advance_one(&mut self, slot: u32, step: u32, work: &mut Work, cx: &mut Shared) -> bool {
         let block_size = self.block_size();
         let live = &mut cx.slots[slot];
         let decodes = live.phase == Phase::Decoding;
@@ -220,8 +220,8 @@ impl Engine {
 
     /// The class of steps at which a decoding request needs a block.
     fn needing_class(&self, live: &crate::sim::live::Live) -> usize {
-        let size = u64::from(self.block_size());
-        ((live.first_step + 1 + size - u64::from(live.input) % size) % size) as usize
+        let size = self.block_size();
+        ((live.first_step + 1 + size - live.input % size) % size) as usize
     }
 
     fn enter_class(&mut self, slot: u32, cx: &Shared) {
@@ -260,11 +260,7 @@ impl Engine {
             live.phase = Phase::Prefilling;
             live.computed = cached + tokens;
             live.order = self.admitted;
-            live.scheduled = now;
-            if live.first_scheduled == SimTime::NEVER {
-                live.first_scheduled = now;
-                cx.collect.scheduled(live);
-            }
+            cx.collect.scheduled(live, now);
             self.batch.push(self.admitted, slot);
             self.prefilling.push(slot);
             self.admitted += 1;
@@ -299,7 +295,7 @@ impl Engine {
             live.phase = Phase::Decoding;
             live.first_token = end;
             live.first_step = self.steps;
-            live.finish_step = self.steps + u64::from(live.output.max(1) - 1);
+            live.finish_step = self.steps + (live.output.max(1) - 1);
             self.decoding += 1;
             self.enter_class(slot, cx);
         }
@@ -314,13 +310,13 @@ impl Engine {
             }
             self.finishing.pop();
             if self.is_current(step, order, slot, cx.slots) {
-                self.finished.push((order, slot));
+                self.finished.push(slot);
             }
         }
         // Entries of one step leave the heap in order of admission, which is the batch's.
         let count = self.finished.len() as u32;
         for at in 0..self.finished.len() {
-            self.finish_answer(self.finished[at].1, end, cx);
+            self.finish_answer(self.finished[at], end, cx);
         }
         self.finished.clear();
         count
@@ -352,7 +348,7 @@ impl Engine {
     ) {
         cx.collect.steps.push(StepRecord {
             instance: InstanceId(self.id),
-            step: self.steps,
+            step: u64::from(self.steps),
             start_us: start.as_us(),
             duration_us: length.as_us(),
             batch,

@@ -284,7 +284,11 @@ proptest! {
     }
 
     #[test]
-    fn shorter_traces_are_the_start_of_longer_ones(seed: u64, short in 1_u64..300, more in 0_u64..300) {
+    fn shorter_traces_are_the_start_of_longer_ones(
+        seed: u64,
+        short in 1_u64..300,
+        more in 0_u64..300,
+    ) {
         let spec = zoo(Pacing::Closed);
         let long = generate(&spec, seed, requests(short + more));
         prop_assert!(is_prefix_of(&generate(&spec, seed, requests(short)), &long));

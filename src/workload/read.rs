@@ -13,8 +13,8 @@ use super::spec::{
     Prompt, RATE_MAX, REQUESTS_MAX, Sessions, Window, WorkloadSpec,
 };
 
-/// Rates in arrivals per second.
-pub(super) const RATE: Bounds = Bounds::above(1e-9, RATE_MAX);
+/// A rate this low or lower sends nothing in the 53 days that the clock lasts.
+const RATE_MIN: f64 = 1e-9;
 /// The most rounds of a session.
 const ROUNDS_MAX: u32 = 100_000;
 
@@ -47,12 +47,17 @@ fn read_full(node: &Node, problems: &mut Problems) -> Option<WorkloadSpec> {
         read_inference_perf(&mut fields)?
     } else {
         fields.require(&["aggregate_rate"]);
-        let rate = fields.f64("aggregate_rate", RATE);
+        let rate = read_rate(&mut fields, "aggregate_rate");
         let clients = read_clients(&mut fields);
         (rate.unwrap_or(1.0), clients.unwrap_or_default())
     };
     fields.finish();
     Some(WorkloadSpec { aggregate_rate, horizon, num_requests, seed, clients })
+}
+
+/// A rate in arrivals per second.
+pub(super) fn read_rate(fields: &mut Fields, key: &'static str) -> Option<f64> {
+    fields.f64(key, Bounds::above(0.0, RATE_MAX)).map(|rate| rate.max(RATE_MIN))
 }
 
 /// Horizon, number of requests and seed.

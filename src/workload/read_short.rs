@@ -3,7 +3,7 @@
 use crate::config::{Defaults, Fields, Node, Preset, PresetLengths, Problems};
 
 use super::lengths::{LENGTH_MAX, Lengths};
-use super::read::{RATE, read_class, read_limits};
+use super::read::{read_class, read_limits, read_rate};
 use super::read_lengths::{read_short_arrivals, read_short_lengths};
 use super::spec::{RateMode, WorkloadSpec};
 
@@ -21,7 +21,7 @@ pub(super) fn read_short(
         mode.output = gaussian(&preset.output);
     }
     fields.require(&["rate"]);
-    mode.rate = fields.f64("rate", RATE).unwrap_or(mode.rate);
+    mode.rate = read_rate(&mut fields, "rate").unwrap_or(mode.rate);
     mode.arrivals = read_short_arrivals(&mut fields);
     mode.prompt = read_short_lengths(&mut fields, "prompt_tokens").unwrap_or(mode.prompt);
     mode.output = read_short_lengths(&mut fields, "output_tokens").unwrap_or(mode.output);

@@ -42,12 +42,22 @@ clients:
 
 const PRESET: &str = "preset: chatbot\nrate: 100\nnum_requests: 50\n";
 
-const SHORT: &str = "rate: 500\narrivals: constant\nprompt_tokens: {mean: 100, std_dev: 10, min: 2, max: 700}\n\
-         output_tokens: 64\nprefix_tokens: 32\nduration: 60s\nslo_class: critical\n";
+const SHORT: &str = "
+rate: 500
+arrivals: constant
+prompt_tokens: {mean: 100, std_dev: 10, min: 2, max: 700}
+output_tokens: 64
+prefix_tokens: 32
+duration: 60s
+slo_class: critical
+";
 
-const STAGES: &str = "inference_perf:\n  stages: [{rate: 10, duration: 30}, {rate: 40, duration: 10}]\n  \
-         shared_prefix: {num_unique_system_prompts: 2, num_users_per_system_prompt: 3, \
-         system_prompt_len: 100, question_len: 20, output_len: 30}\n";
+const STAGES: &str = "
+inference_perf:
+  stages: [{rate: 10, duration: 30}, {rate: 40, duration: 10}]
+  shared_prefix: {num_unique_system_prompts: 2, num_users_per_system_prompt: 3,
+    system_prompt_len: 100, question_len: 20, output_len: 30}
+";
 
 fn read(text: &str) -> (Option<WorkloadSpec>, Problems) {
     let mut problems = Problems::new();
@@ -137,7 +147,7 @@ fn every_problem_is_reported_at_once_with_its_line() {
     assert_eq!(
         wrong(&text),
         [
-            "5: `aggregate_rate` must be above 0.000000001 and at most 1000000, not `-90`",
+            "5: `aggregate_rate` must be above 0 and at most 1000000, not `-90`",
             "12: `rate_fraction` must be between 0.000000001 and 1000000000, not `0`",
             "16: `cv` must be a finite number, not `.nan`",
             "19: this window is empty: it must end after its start",
