@@ -19,8 +19,6 @@ pub struct Context {
     pub quiet: bool,
     /// How often `-v` was given.
     pub verbose: u8,
-    /// Worker threads, at least 1.
-    pub threads: usize,
     /// The seed of the command line, which goes before the one in a file.
     pub seed: Option<u64>,
     /// Defaults to use in place of the built-in ones.
@@ -40,7 +38,6 @@ impl Context {
             json: args.json,
             quiet: args.quiet,
             verbose: args.verbose,
-            threads,
             seed: args.seed,
             defaults: args.defaults.clone(),
         })

@@ -98,7 +98,7 @@ pub fn report_panic(info: &PanicHookInfo<'_>) {
          searched is intact and goes on with `--resume`",
         line.join(" ")
     );
-    if std::env::var_os("RUST_BACKTRACE").is_some() {
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
         let trace = std::backtrace::Backtrace::force_capture();
         let _ = writeln!(std::io::stderr(), "{trace}");
     }

@@ -42,7 +42,7 @@ pub fn pareto(args: &ParetoArgs, context: &Context) -> Result<Exit, Failure> {
     let report = inputs.report(&state);
     let format = if context.json { Format::Json } else { args.format };
     let text = match format {
-        Format::Table => report.frontier_table().to_text(),
+        Format::Table => report.frontier_text(),
         Format::Csv => report.pareto_csv(),
         Format::Json => format!("{:#}\n", report.pareto_json()),
     };

@@ -145,7 +145,8 @@ fn say_how_to_resume(folder: &std::path::Path, state: &StudyState, context: &Con
 /// The command line again, with `--resume` in place of how it began.
 fn resume_line(arguments: impl Iterator<Item = String>) -> String {
     let kept = arguments.filter(|word| word != "--resume" && word != "--overwrite");
-    let words: Vec<String> = kept.chain(["--resume".to_owned()]).map(|word| quoted(&word)).collect();
+    let words: Vec<String> =
+        kept.chain(["--resume".to_owned()]).map(|word| quoted(&word)).collect();
     words.join(" ")
 }
 

@@ -8,22 +8,28 @@ use super::table::Table;
 use crate::search::pareto::ParetoPoint;
 
 impl StudyReport<'_> {
-    /// The points that no other beats, feasible ones and others, for people.
-    pub fn frontier_table(&self) -> Table {
+    /// The points that no other beats, feasible ones and others, for people; empty without any.
+    pub fn frontier_text(&self) -> String {
+        let points = self.state.pareto(self.space);
+        let points: Vec<&ParetoPoint> = points.iter().filter(|point| !point.dominated).collect();
+        if points.is_empty() {
+            return String::new();
+        }
+        let columns = self.space.pareto.len();
         let axes = self.space.pareto.iter().map(ToString::to_string);
         let header = std::iter::once("trial".to_owned()).chain(axes);
-        let columns = self.space.pareto.len();
         let header = header.chain(["standing".to_owned(), "knobs".to_owned()]);
         let mut table = Table::new(header).words(columns + 1).words(columns + 2);
-        for point in self.state.pareto(self.space).iter().filter(|point| !point.dominated) {
+        for point in points {
             let trial = &self.state.trials[point.trial];
             let values = self.space.pareto.iter().zip(&point.values);
             let values = values.map(|(axis, value)| figure(axis.as_str(), *value));
-            let standing = self.standing(trial).to_owned();
             let row = std::iter::once(point.trial.to_string()).chain(values);
-            table.row(row.chain([standing, self.knob_line(&trial.candidate)]));
+            table.row(
+                row.chain([self.standing(trial).to_owned(), self.knob_line(&trial.candidate)]),
+            );
         }
-        table
+        table.to_text()
     }
 
     /// `pareto.csv`: every stable trial on the axes, dominated points marked.
@@ -34,8 +40,12 @@ impl StudyReport<'_> {
         let mut table = Table::new(fixed.into_iter().chain(axes).chain(knobs));
         for point in self.state.pareto(self.space) {
             let trial = &self.state.trials[point.trial];
-            let fixed =
-                [point.trial.to_string(), point.dominated.to_string(), point.feasible.to_string()];
+            let fixed = [
+                point.trial.to_string(),
+                point.dominated.to_string(),
+                point.feasible.to_string(),
+                self.standing(trial).to_owned(),
+            ];
             let values = point.values.iter().map(|value| exact(*value));
             let knobs =
                 (0..self.space.knobs.len()).map(|index| self.knob_value(&trial.candidate, index));

@@ -77,17 +77,19 @@ impl StudyReport<'_> {
         paths.iter().map(|path| short_name(path, &paths)).collect()
     }
 
-    /// A candidate's active knobs in one line.
+    /// What of a candidate is not as in the template, and its instances, in one line.
     pub fn knob_line(&self, candidate: &Candidate) -> String {
-        let names = self.knob_names();
         let mut line = String::new();
-        for (index, name) in names.iter().enumerate() {
-            if candidate.is_active(self.space, index) {
+        for (index, name) in self.knob_names().iter().enumerate() {
+            let knob = &self.space.knobs[index];
+            let as_template = knob.start == Some(candidate.values()[index]);
+            let shown = knob.counts_instances || !as_template;
+            if shown && candidate.is_active(self.space, index) {
                 let blank = if line.is_empty() { "" } else { " " };
                 let _ = write!(line, "{blank}{name}={}", self.knob_value(candidate, index));
             }
         }
-        line
+        if line.is_empty() { "as the template".to_owned() } else { line }
     }
 
     /// The value of knob `index` in words; empty where it does not matter.

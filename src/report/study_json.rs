@@ -27,7 +27,7 @@ impl StudyReport<'_> {
                     "stable": met.score.stable,
                     "seeds": seeds,
                     "promises": self.promises_json(&met.score),
-                    "broken": self.broken(&met.score.constraints, met.score.stable),
+                    "broken": self.broken(&met.score, &met.runs),
                 })
             })
             .collect();

@@ -6,8 +6,7 @@ use super::cost::cost_lines;
 use super::number::{figure, plural, usd};
 use super::study::{StudyReport, Verdict};
 use super::table::Table;
-use crate::search::score::ConstraintScore;
-use crate::search::{Trial, Verification};
+use crate::search::{ConstraintScore, Run, Score, Trial, Verification};
 
 impl StudyReport<'_> {
     /// The whole summary for people.
@@ -106,7 +105,7 @@ impl StudyReport<'_> {
         if let Some(trial) = nearest.first().map(|&index| &self.state.trials[index]) {
             let _ = writeln!(text, "  The nearest is trial {}:", trial.index);
             let _ = writeln!(text, "  {}", self.knob_line(&trial.candidate));
-            for line in self.broken(&trial.score.constraints, trial.score.stable) {
+            for line in self.broken(&trial.score, &trial.runs) {
                 let _ = writeln!(text, "  {line}");
             }
             text.push_str(
@@ -117,12 +116,9 @@ impl StudyReport<'_> {
     }
 
     /// What a candidate broke, and by how much.
-    pub(super) fn broken(&self, scores: &[ConstraintScore], stable: bool) -> Vec<String> {
-        let mut broken = Vec::new();
-        if !stable {
-            broken.push("unstable: requests in the system grow without end".to_owned());
-        }
-        for (constraint, score) in self.space.constraints.iter().zip(scores) {
+    pub(super) fn broken(&self, score: &Score, runs: &[Run]) -> Vec<String> {
+        let mut broken: Vec<String> = unstable(runs).into_iter().collect();
+        for (constraint, score) in self.space.constraints.iter().zip(&score.constraints) {
             if score.holds {
                 continue;
             }
@@ -153,13 +149,9 @@ impl StudyReport<'_> {
         for met in failed {
             let trial = &self.state.trials[met.trial];
             let cost = trial.mean("cost_per_hour").map_or("-".to_owned(), usd);
-            let _ = writeln!(
-                text,
-                "  trial {}, {cost} per hour: {}",
-                met.trial,
-                self.knob_line(&trial.candidate)
-            );
-            for line in self.broken(&met.score.constraints, met.score.stable) {
+            let knobs = self.knob_line(&trial.candidate);
+            let _ = writeln!(text, "  trial {}, {cost} per hour: {knobs}", met.trial);
+            for line in self.broken(&met.score, &met.runs) {
                 let _ = writeln!(text, "    {line}");
             }
         }
@@ -176,25 +168,44 @@ impl StudyReport<'_> {
                 .map(|verdict| format!("{} {}", self.count(verdict), verdict.word()))
                 .collect();
         format!(
-            "\nTRIED: {} ({}); the best, as the search saw them:\n\n{}",
+            "\nTRIED: {} ({}); the best as the search saw them\n\
+             (knobs that are not named have the template's value):\n\n{}",
             plural(self.state.trials.len(), "candidate"),
             counts.join(", "),
-            self.best_table().to_text()
+            self.best_text()
         )
     }
 
     fn frontier_section(&self) -> String {
-        let table = self.frontier_table();
+        let table = self.frontier_text();
         if table.is_empty() {
-            return String::new();
+            return table;
         }
         let axes: Vec<&str> = self.space.pareto.iter().map(|axis| axis.as_str()).collect();
         format!(
-            "\nFRONTIER: no other candidate is at least as good in {} and better in one:\n\n{}",
-            axes.join(" and "),
-            table.to_text()
+            "\nFRONTIER: no other candidate is at least as good in {} and better in one:\n\n{table}",
+            axes.join(" and ")
         )
     }
+}
+
+/// On how many seeds the fleet did not keep up, and by how much; `None` where it did on all, or
+/// where there was no policy to run.
+fn unstable(runs: &[Run]) -> Option<String> {
+    if let Some(reason) = runs.iter().find_map(|run| run.failed.as_deref()) {
+        return Some(format!("no policy: {reason}"));
+    }
+    let behind: Vec<&Run> = runs.iter().filter(|run| !run.stable).collect();
+    let growth = behind.iter().filter_map(|run| run.figures.get("growth_rps"));
+    let growth = growth.fold(0.0, f64::max);
+    (!behind.is_empty()).then(|| {
+        format!(
+            "unstable on {} of {}: requests in the system grow by up to {} requests/s",
+            behind.len(),
+            plural(runs.len(), "seed"),
+            figure("growth_rps", growth)
+        )
+    })
 }
 
 /// Whether a promise is kept, and how surely.

@@ -10,22 +10,24 @@ const BEST_SHOWN: usize = 10;
 
 impl StudyReport<'_> {
     /// The best candidates as the search saw them.
-    pub fn best_table(&self) -> Table {
+    pub fn best_text(&self) -> String {
+        let ranked = ranking(self.space, &self.state.trials).into_iter().take(BEST_SHOWN);
+        let trials = ranked.map(|index| &self.state.trials[index]);
         let metrics = self.shown_metrics();
         let names = metrics.iter().map(|name| (*name).to_owned());
         let header = std::iter::once("trial".to_owned()).chain(names);
         let header = header.chain(["standing".to_owned(), "knobs".to_owned()]);
         let mut table = Table::new(header).words(metrics.len() + 1).words(metrics.len() + 2);
-        for index in ranking(self.space, &self.state.trials).into_iter().take(BEST_SHOWN) {
-            let trial = &self.state.trials[index];
+        for trial in trials {
             let values = metrics.iter().map(|name| {
                 trial.mean(name).map_or_else(|| "-".to_owned(), |value| figure(name, value))
             });
-            let row = std::iter::once(index.to_string()).chain(values);
-            let standing = self.standing(trial).to_owned();
-            table.row(row.chain([standing, self.knob_line(&trial.candidate)]));
+            let row = std::iter::once(trial.index.to_string()).chain(values);
+            table.row(
+                row.chain([self.standing(trial).to_owned(), self.knob_line(&trial.candidate)]),
+            );
         }
-        table
+        table.to_text()
     }
 
     /// `trials.csv`: every evaluated candidate, in order, with the mean of every figure that any
