@@ -4,11 +4,13 @@
 //! one thread; the spread, decode steps per second, allocations in the loop and bytes per request
 //! go to stderr. `BLIS_OPT_BENCH_RUNS` sets the number of runs (default 7).
 
+#![allow(clippy::disallowed_methods, reason = "a bench looks at the clock")]
+
 use blis_opt::base::{SimTime, Span};
 use blis_opt::config::{self, Defaults, Problems};
 use blis_opt::policy::{PolicyBundle, read_bundle};
-use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate};
-use blis_opt::workload::{Limits, Presets, Trace, WorkloadSpec, generate};
+use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate, simulate_drawn};
+use blis_opt::workload::{Limits, Trace, WorkloadSpec, generate};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -43,6 +45,8 @@ struct Case {
     bundle: PolicyBundle,
     workload: WorkloadSpec,
     requests: u64,
+    /// Draw requests when they are due, with this many per second.
+    drawn: Option<f64>,
 }
 
 fn case(name: &str, bundle: &str, workload: &str, requests: u64) -> Case {
@@ -54,9 +58,9 @@ fn case(name: &str, bundle: &str, workload: &str, requests: u64) -> Case {
     let node = read(bundle, &mut problems);
     let bundle = read_bundle(&node, defaults, &mut problems).expect("a valid bundle");
     let node = read(workload, &mut problems);
-    let workload = WorkloadSpec::read(&node, &Presets::default(), &mut problems);
+    let workload = WorkloadSpec::read(&node, defaults, &mut problems);
     let workload = workload.expect("a valid workload");
-    Case { name: name.into(), bundle, workload, requests }
+    Case { name: name.into(), bundle, workload, requests, drawn: None }
 }
 
 const MULTITURN: &str = "
@@ -99,6 +103,11 @@ fn cases() -> Vec<Case> {
         let name = format!("requests-{requests}");
         cases.push(case(&name, &fleet(13, least), &poisson(500), requests));
     }
+    for requests in [100_000, 1_000_000, 10_000_000] {
+        let name = format!("drawn-{requests}");
+        let drawn = Some(500.0);
+        cases.push(Case { drawn, ..case(&name, &fleet(13, least), &poisson(500), requests) });
+    }
     cases
 }
 
@@ -112,7 +121,8 @@ struct Figures {
 fn measure(case: &Case, runs: usize) -> Figures {
     let limits = Limits { duration: None, max_requests: Some(case.requests) };
     let before = BYTES.load(Ordering::Relaxed);
-    let trace: Trace = generate(&case.workload, 42, limits);
+    let trace =
+        if case.drawn.is_none() { generate(&case.workload, 42, limits) } else { Trace::default() };
     let options = RunOptions {
         warm_up: SimTime::ZERO + Span::from_secs(1.0),
         horizon: SimTime::NEVER,
@@ -120,15 +130,24 @@ fn measure(case: &Case, runs: usize) -> Figures {
         keep_steps: false,
     };
     let mut scratch = Scratch::default();
-    let mut outcome = simulate(&case.bundle, &trace, &options, &mut scratch);
+    let mut run = || match case.drawn {
+        None => simulate(&case.bundle, &trace, &options, &mut scratch),
+        Some(rate) => {
+            let duration = Span::from_secs(case.requests as f64 / rate);
+            let drawn = (&case.workload, 42, duration);
+            simulate_drawn(&case.bundle, drawn, &options, &mut scratch)
+        }
+    };
+    let mut outcome = run();
     let bytes = BYTES.load(Ordering::Relaxed) - before;
     let mut per_second = Vec::new();
     let mut allocations = 0;
     for _ in 0..runs {
         let counted = ALLOCATIONS.load(Ordering::Relaxed);
         let start = Instant::now();
-        outcome = simulate(&case.bundle, &trace, &options, &mut scratch);
-        per_second.push(trace.len() as f64 / start.elapsed().as_secs_f64());
+        outcome = run();
+        let elapsed = start.elapsed().as_secs_f64();
+        per_second.push(outcome.counts.injected as f64 / elapsed);
         allocations = ALLOCATIONS.load(Ordering::Relaxed) - counted;
     }
     per_second.sort_by(f64::total_cmp);

@@ -176,7 +176,7 @@ where
 /// of the request that brings it, and leaves the one it came from.
 #[derive(Default)]
 struct Chains {
-    chains: Vec<Chain>,
+    list: Vec<Chain>,
     /// The chain and depth of each identity.
     places: BTreeMap<u64, (u32, u32)>,
     /// How many blocks reach the end of each chain.
@@ -195,9 +195,9 @@ impl Chains {
                 continue;
             }
             if chain == NO_CHAIN || self.lengths[chain as usize] > depth {
-                self.chains.push(Chain { parent: chain, start: depth * block_size });
+                self.list.push(Chain { parent: chain, start: depth * block_size });
                 self.lengths.push(depth);
-                chain = (self.chains.len() - 1) as u32;
+                chain = (self.list.len() - 1) as u32;
             }
             self.places.insert(id, (chain, depth));
             self.lengths[chain as usize] = depth + 1;
@@ -251,7 +251,7 @@ fn trace_of(dir: &Path, block_size: u32) -> Trace {
         trace.shared.push(ids.len() as u32 * block_size);
         trace.end = trace.end.max(arrival);
     }
-    trace.chains = chains.chains;
+    trace.chains = chains.list;
     trace
 }
 

@@ -40,6 +40,7 @@ pub struct ClusterView<'a> {
 pub struct ChainBlocks {
     parent: Vec<u32>,
     start: Vec<u32>,
+    block_size: u32,
 }
 
 impl ChainBlocks {
@@ -50,6 +51,13 @@ impl ChainBlocks {
         self.parent.extend(chains.iter().map(|chain| chain.parent));
         self.start.clear();
         self.start.extend(chains.iter().map(|chain| chain.start / block_size));
+        self.block_size = block_size;
+    }
+
+    /// Adds a chain.
+    pub fn push(&mut self, chain: crate::workload::Chain) {
+        self.parent.push(chain.parent);
+        self.start.push(chain.start / self.block_size);
     }
 
     /// The number of chains.

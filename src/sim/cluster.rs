@@ -15,7 +15,8 @@ use crate::sim::engine::{Engine, EngineSetup, Shared};
 use crate::sim::kv::{Holding, Naming};
 use crate::sim::live::{Live, Phase, Slots};
 use crate::sim::outcome::{InstanceOutcome, Outcome, RunOptions};
-use crate::workload::{NO_CHAIN, Trace};
+use crate::sim::source::{Drawn, Listed, Source};
+use crate::workload::{Generator, Limits, NO_CHAIN, Request, Trace, WorkloadSpec};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -37,9 +38,9 @@ pub struct Scratch {
 }
 
 /// A run in progress.
-struct Cluster<'a> {
+struct Cluster<'a, S> {
     bundle: &'a PolicyBundle,
-    trace: &'a Trace,
+    source: S,
     options: &'a RunOptions,
     s: &'a mut Scratch,
     admission: Box<dyn AdmissionPolicy>,
@@ -47,7 +48,6 @@ struct Cluster<'a> {
     reads_kv: bool,
     kv_refreshed: SimTime,
     ranking: Ranking,
-    next_request: usize,
 }
 
 /// Simulates `bundle` under the requests of `trace`: a pure function of its arguments.
@@ -59,30 +59,53 @@ pub fn simulate(
     options: &RunOptions,
     scratch: &mut Scratch,
 ) -> Outcome {
-    prepare(bundle, trace, options, scratch);
+    run_to_end(bundle, Listed::new(trace), options, scratch)
+}
+
+/// The same for requests that are drawn when they are due, until `duration`, and never kept:
+/// memory does not grow with their number, but for a few bytes per session.
+///
+/// Equals [`simulate`] of the collected trace, but that records and figures stop at the last
+/// request that arrived.
+pub fn simulate_drawn(
+    bundle: &PolicyBundle,
+    (workload, seed, duration): (&WorkloadSpec, u64, Span),
+    options: &RunOptions,
+    scratch: &mut Scratch,
+) -> Outcome {
+    let limits = Limits { duration: Some(duration), max_requests: None };
+    let generator = Generator::new(workload, seed, limits);
+    run_to_end(bundle, Drawn::new(generator, SimTime::ZERO + duration), options, scratch)
+}
+
+fn run_to_end<S: Source>(
+    bundle: &PolicyBundle,
+    source: S,
+    options: &RunOptions,
+    scratch: &mut Scratch,
+) -> Outcome {
+    prepare(bundle, &source, options, scratch);
     let instances = bundle.instances() as usize;
     let router = router(&bundle.routing, instances, bundle.signals.prefix_index_blocks);
     let mut cluster = Cluster {
         bundle,
-        trace,
         options,
         admission: admission_policy(&bundle.admission),
         reads_kv: router.needs_kv_utilization(),
         router,
         kv_refreshed: SimTime::ZERO,
-        ranking: Ranking::new(bundle.scheduler, &bundle.priority, &trace.classes),
-        next_request: 0,
+        ranking: Ranking::new(bundle.scheduler, &bundle.priority, source.classes()),
+        source,
         s: scratch,
     };
-    cluster.skip_follow_ups();
     cluster.run();
     cluster.finish()
 }
 
-fn prepare(bundle: &PolicyBundle, trace: &Trace, options: &RunOptions, s: &mut Scratch) {
+fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s: &mut Scratch) {
     let instances = bundle.instances() as usize;
     s.slots.clear();
-    s.chains.rebuild(&trace.chains, bundle.block_size);
+    s.chains.rebuild(&source.first_chains(), bundle.block_size);
     let mut output_time = Vec::with_capacity(instances);
     s.engines.truncate(instances);
     s.engines.resize_with(instances, Engine::new);
@@ -100,7 +123,7 @@ fn prepare(bundle: &PolicyBundle, trace: &Trace, options: &RunOptions, s: &mut S
             block_size: bundle.block_size,
             kv_blocks: pool.kv_blocks,
             fcfs: bundle.scheduler == Scheduler::Fcfs,
-            chained: !trace.chains.is_empty(),
+            chained: source.is_chained(),
         };
         for _ in 0..pool.instances {
             s.engines[id as usize].reset(id, &setup);
@@ -108,7 +131,7 @@ fn prepare(bundle: &PolicyBundle, trace: &Trace, options: &RunOptions, s: &mut S
             id += 1;
         }
     }
-    s.collect.reset(trace, options, output_time);
+    s.collect.reset(source, options, output_time);
     s.agenda.reset(instances);
     s.load.clear();
     s.load.resize(instances, 0);
@@ -120,7 +143,7 @@ fn prepare(bundle: &PolicyBundle, trace: &Trace, options: &RunOptions, s: &mut S
     s.routings.clear();
 }
 
-impl Cluster<'_> {
+impl<S: Source> Cluster<'_, S> {
     fn run(&mut self) {
         loop {
             let (kind, cluster) = self.next_cluster_event();
@@ -142,26 +165,20 @@ impl Cluster<'_> {
     }
 
     /// The kind (0 arrival, 1 admission, 2 routing) and time of the next cluster event.
-    fn next_cluster_event(&self) -> (u8, SimTime) {
-        let listed = self.trace.arrival.get(self.next_request).copied();
+    fn next_cluster_event(&mut self) -> (u8, SimTime) {
+        let (listed, _) = self.source.next();
         let follow_up = self.s.follow_ups.peek().map(|&Reverse((time, _))| time);
         let front = |queue: &VecDeque<(SimTime, u32)>| {
             queue.front().map_or(SimTime::NEVER, |&(time, _)| time)
         };
         let never = SimTime::NEVER;
-        let mut next = (0, listed.unwrap_or(never).min(follow_up.unwrap_or(never)));
+        let mut next = (0, listed.min(follow_up.unwrap_or(never)));
         for (kind, time) in [(1, front(&self.s.admissions)), (2, front(&self.s.routings))] {
             if time < next.1 {
                 next = (kind, time);
             }
         }
         next
-    }
-
-    fn skip_follow_ups(&mut self) {
-        while self.trace.arrival.get(self.next_request) == Some(&SimTime::NEVER) {
-            self.next_request += 1;
-        }
     }
 
     fn advance(&mut self, instance: usize, due: SimTime) {
@@ -179,44 +196,38 @@ impl Cluster<'_> {
     /// Lets the next rounds of answered sessions arrive after their think time.
     fn release_follow_ups(&mut self) {
         for (id, end) in self.s.answered.drain(..) {
-            let next = id as usize + 1;
-            if self.trace.arrival.get(next) == Some(&SimTime::NEVER) {
-                let think = self.trace.clients[self.trace.client[next].index()].think_time;
-                self.s.follow_ups.push(Reverse((end + think, next as u32)));
+            if end == SimTime::NEVER {
+                self.source.cancel_follow_ups(id);
+            } else if let Some(client) = self.source.follow_up_client(id) {
+                let think = self.source.clients()[client].think_time;
+                self.s.follow_ups.push(Reverse((end + think, id + 1)));
             }
         }
     }
 
     fn on_arrival(&mut self, now: SimTime) {
-        let listed = self.trace.arrival.get(self.next_request) == Some(&now);
+        let (arrival, next) = self.source.next();
         let follow_up = match self.s.follow_ups.peek() {
-            Some(&Reverse((time, id))) if time == now => Some(id),
+            Some(&Reverse((time, id))) if time == now && (arrival > now || id < next) => Some(id),
             _ => None,
         };
-        let id = match follow_up {
-            Some(id) if !listed || (id as usize) < self.next_request => {
-                self.s.follow_ups.pop();
-                id
-            }
-            _ => {
-                let id = self.next_request as u32;
-                self.next_request += 1;
-                self.skip_follow_ups();
-                id
-            }
+        let (id, request) = if let Some(id) = follow_up {
+            self.s.follow_ups.pop();
+            (id, self.source.take_follow_up(id))
+        } else {
+            (next, self.source.take(&mut self.s.chains))
         };
-        let live = self.live(id, now);
+        let live = self.live(id, &request, now);
         self.s.collect.arrived(&live);
         let slot = self.s.slots.insert(live);
         self.s.admissions.push_back((now + self.bundle.admission_latency, slot));
     }
 
-    fn live(&self, id: u32, now: SimTime) -> Live {
-        let (at, trace, size) = (id as usize, self.trace, self.bundle.block_size);
-        let (input, output, chain) = (trace.input[at], trace.output[at], trace.chain[at]);
-        let client = trace.client[at];
-        let class = trace.clients[client.index()].class;
-        let shared = if chain == NO_CHAIN { 0 } else { trace.shared[at] };
+    fn live(&self, id: u32, request: &Request, now: SimTime) -> Live {
+        let size = self.bundle.block_size;
+        let Request { input, output, client, chain, .. } = *request;
+        let class = self.source.clients()[client.index()].class;
+        let shared = if chain == NO_CHAIN { 0 } else { request.shared };
         let chain_blocks = shared.min(input.saturating_add(output)) / size;
         let cover = input.saturating_sub(1) / size;
         Live {
@@ -276,6 +287,7 @@ impl Cluster<'_> {
             self.s.routings.push_back((now + self.bundle.routing_latency, slot));
         } else {
             self.s.collect.rejected(&self.s.slots[slot], now);
+            self.source.cancel_follow_ups(request.id);
             self.s.slots.remove(slot);
         }
     }
@@ -322,7 +334,7 @@ impl Cluster<'_> {
             Shared { slots, collect, chains, load, answered, decode_steps, keep_steps: false };
         outcome.instances =
             engines.iter_mut().map(|engine| engine.finish(horizon, &mut cx)).collect();
-        self.s.collect.finish(self.trace, &mut outcome);
+        self.s.collect.finish(self.source.classes(), &mut outcome);
         self.sum_up(&mut outcome);
         outcome
     }

@@ -6,7 +6,7 @@ use crate::sim::outcome::{
     ClassOutcome, Counts, Outcome, RequestRecord, RequestState, RunOptions, Stability, StepRecord,
     Summary,
 };
-use crate::workload::Trace;
+use crate::sim::source::Source;
 
 /// Intervals of the arrival time in which requests that come and go are counted.
 const INTERVALS: usize = 64;
@@ -52,15 +52,15 @@ pub struct Collector {
 
 impl Collector {
     /// Forgets the last run. `output_time` is what each instance adds to a reported token.
-    pub fn reset(&mut self, trace: &Trace, options: &RunOptions, output_time: Vec<Span>) {
+    pub fn reset(&mut self, source: &impl Source, options: &RunOptions, output_time: Vec<Span>) {
         self.keep_requests = options.keep_requests;
         self.warm_up = options.warm_up;
-        self.end = trace.end.min(options.horizon);
+        self.end = source.end().min(options.horizon);
         self.output_time = output_time;
         self.counts = Counts::default();
         self.all.clear();
         self.classes.iter_mut().for_each(Latencies::clear);
-        self.classes.resize_with(trace.classes.len(), Latencies::default);
+        self.classes.resize_with(source.classes().len(), Latencies::default);
         self.itl.clear();
         self.scheduling_delay.clear();
         (self.input_tokens, self.output_tokens) = (0, 0);
@@ -71,7 +71,7 @@ impl Collector {
         self.interval_ps = (self.end.as_ps() as f64 / INTERVALS as f64).max(1.0);
         self.requests.clear();
         if options.keep_requests {
-            self.requests.resize(trace.len(), RequestRecord::default());
+            self.requests.resize(source.len(), RequestRecord::default());
         }
         self.steps.clear();
     }
@@ -111,6 +111,9 @@ impl Collector {
         self.count(live, |counts| &mut counts.injected);
         let interval = self.interval(live.arrival).min(INTERVALS - 1);
         self.came[interval] += 1;
+        if self.keep_requests && live.id as usize >= self.requests.len() {
+            self.requests.resize(live.id as usize + 1, RequestRecord::default());
+        }
         self.record(live, |record| {
             record.state = RequestState::Queued;
             record.arrival_us = live.arrival.as_us();
@@ -230,7 +233,7 @@ impl Collector {
     }
 
     /// Writes what was gathered to `outcome`.
-    pub fn finish(&mut self, trace: &Trace, outcome: &mut Outcome) {
+    pub fn finish(&mut self, classes: &[String], outcome: &mut Outcome) {
         let window_s = self.end.since(self.warm_up).as_secs();
         outcome.counts = self.counts;
         outcome.measured = self.all.measured;
@@ -246,7 +249,7 @@ impl Collector {
             outcome.total_tokens_per_s = (self.input_tokens + self.output_tokens) as f64 / window_s;
         }
         outcome.stability = self.stability();
-        outcome.classes = trace.classes.iter().zip(&mut self.classes).map(class_outcome).collect();
+        outcome.classes = classes.iter().zip(&mut self.classes).map(class_outcome).collect();
         outcome.requests = std::mem::take(&mut self.requests);
         outcome.steps = std::mem::take(&mut self.steps);
     }

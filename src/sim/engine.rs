@@ -30,7 +30,7 @@ pub struct Shared<'a> {
     pub chains: &'a ChainBlocks,
     /// Requests waiting, running or on the way, by instance.
     pub load: &'a mut [u32],
-    /// Requests that left: their id and when their last step ends.
+    /// Requests that left: their id and when their last step ends, NEVER when unanswered.
     pub answered: &'a mut Vec<(u32, SimTime)>,
     /// Per pool, the length of a step in which only so many requests decode.
     pub decode_steps: &'a [Vec<Span>],
@@ -220,6 +220,7 @@ impl Engine {
             self.drops.remove(at);
             self.last_event = self.last_event.max(time);
             cx.collect.dropped(&cx.slots[slot], time);
+            cx.answered.push((cx.slots[slot].id, SimTime::NEVER));
             cx.load[self.id as usize] -= 1;
             cx.slots.remove(slot);
         }

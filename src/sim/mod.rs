@@ -22,7 +22,8 @@ mod kv;
 mod live;
 mod order;
 pub mod outcome;
+mod source;
 mod step;
 
-pub use cluster::{Scratch, simulate};
+pub use cluster::{Scratch, simulate, simulate_drawn};
 pub use outcome::{Outcome, RunOptions};

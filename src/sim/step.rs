@@ -203,6 +203,7 @@ impl Engine {
         live.holding.sync(live.progress(self.steps), self.block_size());
         self.kv.release(&mut live.holding, &live.naming, true);
         cx.collect.dropped(&cx.slots[slot], self.next_step);
+        cx.answered.push((cx.slots[slot].id, SimTime::NEVER));
         cx.load[self.id as usize] -= 1;
         cx.slots.remove(slot);
     }

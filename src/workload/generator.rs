@@ -159,6 +159,11 @@ impl Generator {
         SimTime::from_us(end_us)
     }
 
+    /// Whether any request may lie on a chain.
+    pub fn is_chained(&self) -> bool {
+        self.groups > 0 || self.sources.iter().any(|source| source.sessions.is_some())
+    }
+
     /// Whether it ends by itself, before memory or the clock does.
     pub(super) fn is_bounded(&self) -> bool {
         self.limits != Limits::default() || self.windows_end_us < ARRIVAL_MAX.as_us()

@@ -1,0 +1,519 @@
+//! Studies over an evaluator whose truth is known: optimum, journal, resume, threads.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use blis_opt::base::{Rng, Span, Stream};
+use blis_opt::config::{Defaults, Problems};
+use blis_opt::search::journal;
+use blis_opt::search::{
+    Candidate, Evaluator, Figures, Job, Limits, Mode, NoObserver, Observer, Progress, ProposerKind,
+    Run, SearchEnd, SearchSpace, Sink, SpaceFile, Stop, Study, StudyEnd, StudyError, StudyOptions,
+    StudyState, read_space,
+};
+
+/// What a synthetic fleet does, given instances, batch limit and whether requests are routed well.
+type Truth = fn(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)>;
+
+/// Computes what it is told to, with a little noise per seed.
+struct Synthetic<'a> {
+    space: &'a SearchSpace,
+    truth: Truth,
+    noise: f64,
+    evaluated: AtomicUsize,
+}
+
+impl<'a> Synthetic<'a> {
+    fn new(space: &'a SearchSpace, truth: Truth) -> Self {
+        Self { space, truth, noise: 0.02, evaluated: AtomicUsize::new(0) }
+    }
+
+    fn run(&self, job: &Job) -> Run {
+        self.evaluated.fetch_add(1, Ordering::Relaxed);
+        let labels = job.candidate.labels(self.space);
+        let label = |path: &str| labels.iter().find(|(name, _)| name == path).map(|(_, v)| v.as_str());
+        let number = |path: &str| label(path).and_then(|text| text.parse().ok());
+        let instances = number("pools.h100.instances").unwrap_or(4.0);
+        let limit = number("batching.max_running_requests").unwrap_or(256.0);
+        let routed_well = label("routing.policy") != Some("round-robin");
+        let Some((ttft, cost, stable)) = (self.truth)(instances, limit, routed_well) else {
+            return Run::failed(job.seed, "no such policy".to_owned());
+        };
+        let noise = self.noise * Rng::new(job.seed, Stream::Arrivals, 0).normal();
+        let mut figures = Figures::default();
+        figures.set("ttft_p99_ms", ttft * (1.0 + noise));
+        figures.set("completed_ratio", 1.0);
+        figures.set("cost_per_hour", cost);
+        Run { seed: job.seed, stable, failed: None, figures }
+    }
+}
+
+impl Evaluator for Synthetic<'_> {
+    fn version(&self) -> u64 {
+        7
+    }
+
+    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        let next = AtomicUsize::new(0);
+        rayon::scope(|scope| {
+            for _ in 0..rayon::current_num_threads() {
+                scope.spawn(|_| {
+                    while !stop() {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(job) = jobs.get(index) else { break };
+                        done(index, self.run(job));
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// Capacity grows with instances, batch limit and routing; 12 instances are enough, but only with
+/// a batch limit of at least 230 and good routing. Round-robin needs 14.
+fn serving(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)> {
+    let capacity = instances * 45.0 * (limit / 256.0).sqrt() * if routed_well { 1.02 } else { 0.88 };
+    let load = 500.0 / capacity;
+    let ttft = if load < 1.0 { 20.0 / (1.0 - load) } else { 1e5 * load };
+    Some((ttft, instances * 7.0, load < 1.0))
+}
+
+const SPACE: &str = "
+template:
+  pools: {h100: {model: meta-llama/llama-3.1-8b-instruct, gpu: H100, instances: 20}}
+  routing: {policy: round-robin}
+  batching: {max_running_requests: 128}
+workload: {rate: 500, num_requests: 10}
+knobs:
+  pools.h100.instances: {int: [4, 64]}
+  routing.policy: {choice: [round-robin, least-loaded]}
+  batching.max_running_requests: {int: [32, 256]}
+objective:
+  minimize: cost_per_hour
+  subject_to: [ttft_p99_ms <= 500, completed_ratio >= 0.999]
+seeds: {search: 3, verify: 5}
+budget: {evaluations: 40}
+";
+
+fn space(text: &str) -> SearchSpace {
+    let mut problems = Problems::new();
+    let none = |_: &str| Err("no file".to_owned());
+    let read = read_space(("serving.yaml", text), Defaults::embedded(), &none, &mut problems);
+    read.unwrap_or_else(|| panic!("{:#?}", problems.list())).space
+}
+
+fn options(folder: &Path, mode: Mode, proposer: ProposerKind) -> StudyOptions {
+    StudyOptions { folder: folder.to_owned(), mode, proposer, sources: vec![] }
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("study")
+    }
+
+    fn journal(&self) -> Vec<u8> {
+        std::fs::read(self.path().join("journal.jsonl")).expect("a journal")
+    }
+}
+
+fn limits(stop: &AtomicBool) -> Limits<'_> {
+    Limits { stop, elapsed: &|| Span::ZERO }
+}
+
+/// Runs a study to its end and gives it with its end.
+fn run(
+    folder: &Folder,
+    space: &SearchSpace,
+    mode: Mode,
+    proposer: ProposerKind,
+    truth: Truth,
+) -> (StudyEnd, StudyState) {
+    let evaluator = Synthetic::new(space, truth);
+    let options = options(&folder.path(), mode, proposer);
+    let mut study = Study::open(space.clone(), options, evaluator.version()).expect("opened");
+    let stop = AtomicBool::new(false);
+    let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
+    (end, study.state().clone())
+}
+
+fn label(space: &SearchSpace, candidate: &Candidate, path: &str) -> String {
+    let labels = candidate.labels(space);
+    labels.into_iter().find(|(name, _)| name == path).expect("an active knob").1
+}
+
+#[test]
+fn every_proposer_finds_the_known_optimum() {
+    let space = space(SPACE);
+    for (name, proposer) in ProposerKind::ALL {
+        let folder = Folder::new();
+        let (end, state) = run(&folder, &space, Mode::New, proposer, serving);
+        let StudyEnd::Found { trial } = end else { panic!("{name} found nothing") };
+        let winner = &state.trials[trial].candidate;
+        assert_eq!(label(&space, winner, "pools.h100.instances"), "12", "{name}");
+        assert_eq!(label(&space, winner, "routing.policy"), "least-loaded", "{name}");
+        assert!(state.winning().expect("verified").score.feasible);
+    }
+}
+
+#[test]
+fn the_boundary_below_the_winner_was_tried() {
+    let folder = Folder::new();
+    let space = space(SPACE);
+    let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, serving);
+    let StudyEnd::Found { trial } = end else { panic!("found nothing") };
+    let mut fewer = state.trials[trial].candidate.to_json(&space);
+    fewer["pools.h100.instances"] = 11.into();
+    let fewer = Candidate::from_json(&space, &fewer).expect("a neighbour");
+    let tried = state.trials.iter().find(|trial| trial.candidate == fewer);
+    assert!(tried.is_some_and(|trial| !trial.score.feasible));
+}
+
+#[test]
+fn no_candidate_is_simulated_twice() {
+    let folder = Folder::new();
+    let space = space(SPACE);
+    let (_, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, serving);
+    let mut hashes: Vec<u64> = state.trials.iter().map(|t| t.candidate.hash(&space)).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 40);
+    assert_eq!(state.searched, Some(SearchEnd::Evaluations));
+}
+
+#[test]
+fn one_thread_and_two_write_the_same_bytes() {
+    let space = space(SPACE);
+    let journals = [1, 2].map(|threads| {
+        let folder = Folder::new();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| run(&folder, &space, Mode::New, ProposerKind::Ego, serving));
+        folder.journal()
+    });
+    assert!(journals[0] == journals[1]);
+}
+
+fn small(evaluations: u32) -> SearchSpace {
+    let text = SPACE
+        .replace("{evaluations: 40}", &format!("{{evaluations: {evaluations}}}\nbatch: 3"))
+        .replace("search: 3, verify: 5", "search: 1, verify: 2");
+    space(&text)
+}
+
+#[test]
+fn cut_anywhere_and_resumed_a_journal_ends_in_the_same_bytes() {
+    let space = small(4);
+    let whole = Folder::new();
+    run(&whole, &space, Mode::New, ProposerKind::Random, serving);
+    let bytes = whole.journal();
+    assert!(bytes.len() > 2000);
+    for cut in 0..=bytes.len() {
+        let folder = Folder::new();
+        std::fs::create_dir_all(folder.path()).expect("a folder");
+        std::fs::write(folder.path().join("journal.jsonl"), &bytes[..cut]).expect("written");
+        run(&folder, &space, Mode::Resume, ProposerKind::Random, serving);
+        assert!(folder.journal() == bytes, "cut at byte {cut} of {}", bytes.len());
+    }
+}
+
+#[test]
+fn a_search_with_surrogates_resumes_to_the_same_bytes_at_every_line() {
+    let text = SPACE.replace("evaluations: 40", "evaluations: 20");
+    let space = space(&text);
+    let whole = Folder::new();
+    run(&whole, &space, Mode::New, ProposerKind::Ego, serving);
+    let bytes = whole.journal();
+    let ends: Vec<usize> =
+        (0..bytes.len()).filter(|&at| bytes[at] == b'\n').map(|at| at + 1).collect();
+    for end in ends {
+        let folder = Folder::new();
+        std::fs::create_dir_all(folder.path()).expect("a folder");
+        let torn = (end + 40).min(bytes.len());
+        std::fs::write(folder.path().join("journal.jsonl"), &bytes[..torn]).expect("written");
+        run(&folder, &space, Mode::Resume, ProposerKind::Ego, serving);
+        assert!(folder.journal() == bytes, "cut after byte {end}");
+    }
+}
+
+/// Sets the stop flag after some evaluations.
+struct StopAfter<'a> {
+    left: usize,
+    stop: &'a AtomicBool,
+}
+
+impl Observer for StopAfter<'_> {
+    fn progress(&mut self, _: &Progress<'_>) {
+        self.left = self.left.saturating_sub(1);
+        self.stop.store(self.left == 0, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_stopped_study_goes_on_to_the_same_bytes() {
+    let space = small(9);
+    let whole = Folder::new();
+    run(&whole, &space, Mode::New, ProposerKind::Random, serving);
+    for after in 1..=10 {
+        let folder = Folder::new();
+        let evaluator = Synthetic::new(&space, serving);
+        let options = options(&folder.path(), Mode::New, ProposerKind::Random);
+        let mut study = Study::open(space.clone(), options, evaluator.version()).expect("opened");
+        let stop = AtomicBool::new(false);
+        let mut observer = StopAfter { left: after, stop: &stop };
+        let end = study.run(&evaluator, &mut observer, limits(&stop)).expect("no trouble");
+        if after < 10 {
+            assert_eq!(end, StudyEnd::Interrupted);
+            assert!(study.state().trials.len() >= after.min(9));
+        }
+        drop(study);
+        run(&folder, &space, Mode::Resume, ProposerKind::Random, serving);
+        assert!(folder.journal() == whole.journal(), "stopped after {after}");
+    }
+}
+
+#[test]
+fn a_finished_study_is_not_simulated_again() {
+    let (folder, space) = (Folder::new(), small(9));
+    let first = run(&folder, &space, Mode::New, ProposerKind::Random, serving);
+    let evaluator = Synthetic::new(&space, serving);
+    let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
+    let mut study = Study::open(space.clone(), options, evaluator.version()).expect("opened");
+    let stop = AtomicBool::new(false);
+    let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
+    assert_eq!(end, first.0);
+    assert_eq!(evaluator.evaluated.load(Ordering::Relaxed), 0);
+    assert_eq!(StudyState::read(&space, &folder.path()).expect("readable"), first.1);
+}
+
+#[test]
+fn damage_in_the_middle_is_refused_by_line_and_the_journal_is_left_alone() {
+    let (folder, space) = (Folder::new(), small(9));
+    run(&folder, &space, Mode::New, ProposerKind::Random, serving);
+    let mut bytes = folder.journal();
+    let second = bytes.iter().position(|&byte| byte == b'\n').expect("lines") + 60;
+    bytes[second] ^= 1;
+    let path = folder.path().join("journal.jsonl");
+    std::fs::write(&path, &bytes).expect("written");
+    let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
+    let error = Study::open(space, options, 7).expect_err("damaged");
+    assert!(matches!(error, StudyError::Corrupt { line: 2, .. }), "{error}");
+    assert!(folder.journal() == bytes);
+}
+
+#[test]
+fn a_folder_is_never_overwritten_by_accident() {
+    let (folder, space) = (Folder::new(), small(9));
+    run(&folder, &space, Mode::New, ProposerKind::Random, serving);
+    let open = |mode, proposer, version, space: &SearchSpace| {
+        Study::open(space.clone(), options(&folder.path(), mode, proposer), version).map(drop)
+    };
+    let random = ProposerKind::Random;
+    let exists = open(Mode::New, random, 7, &space).expect_err("exists");
+    assert!(matches!(exists, StudyError::Exists { .. }));
+    assert!(exists.hint().is_some_and(|hint| hint.contains("--resume")));
+    let refused = |error: Result<(), StudyError>| match error {
+        Err(StudyError::Different { what, .. }) => what,
+        other => panic!("not refused: {other:?}"),
+    };
+    assert!(refused(open(Mode::Resume, ProposerKind::Sobol, 7, &space)).contains("proposer"));
+    assert!(refused(open(Mode::Resume, random, 8, &space)).contains("defaults"));
+    let mut other = space.clone();
+    other.budget.evaluations = 10;
+    assert!(refused(open(Mode::Resume, random, 7, &other)).contains("budget"));
+    other = space.clone();
+    other.seeds.base = 1;
+    assert_eq!(refused(open(Mode::Resume, random, 7, &other)), "seed 42 instead of 1");
+    open(Mode::Overwrite, random, 8, &space).expect("overwritten");
+    assert_eq!(StudyState::read(&space, &folder.path()).expect("readable").trials.len(), 0);
+}
+
+#[test]
+fn the_second_process_on_a_study_is_refused() {
+    let (folder, space) = (Folder::new(), small(9));
+    let open = || {
+        let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
+        Study::open(space.clone(), options, 7)
+    };
+    let first = open().expect("opened");
+    let error = open().expect_err("locked");
+    assert!(matches!(error, StudyError::Locked { .. }), "{error}");
+    drop(first);
+    open().expect("free again");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error_value() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "in the way").expect("written");
+    let options = options(&file.join("study"), Mode::New, ProposerKind::Random);
+    let error = Study::open(small(9), options, 7).expect_err("a file is no folder");
+    assert!(matches!(error, StudyError::Io { .. }), "{error}");
+}
+
+#[test]
+fn where_nothing_holds_the_study_says_so() {
+    let overloaded: Truth = |instances, _, _| Some((1e5 / instances, instances * 7.0, false));
+    let (folder, space) = (Folder::new(), space(SPACE));
+    let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, overloaded);
+    assert_eq!(end, StudyEnd::NoFeasible);
+    assert_eq!(state.trials.len(), 40);
+    assert!(state.verifications.is_empty() && state.finished);
+    assert!(state.pareto(&space).is_empty());
+}
+
+#[test]
+fn constants_missing_figures_and_failures_are_results() {
+    let constant: Truth = |_, _, _| Some((100.0, 5.0, true));
+    let missing: Truth = |instances, _, _| {
+        let ttft = if instances > 30.0 { f64::NAN } else { 100.0 };
+        Some((ttft, instances * 7.0, true))
+    };
+    let failing: Truth = |instances, limit, well| {
+        if limit > 128.0 { None } else { serving(instances, limit, well) }
+    };
+    for truth in [constant, missing, failing] {
+        let (folder, space) = (Folder::new(), space(SPACE));
+        let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, truth);
+        let StudyEnd::Found { trial } = end else { panic!("found nothing") };
+        assert!(state.trials[trial].failed().is_none());
+        assert_eq!(state.trials.len(), 40);
+    }
+}
+
+/// Good on the search's seeds, bad on all others, below 20 instances.
+struct Flattering<'a>(Synthetic<'a>);
+
+impl Evaluator for Flattering<'_> {
+    fn version(&self) -> u64 {
+        7
+    }
+
+    fn evaluate(&self, jobs: &[Job], _: Stop<'_>, done: Sink<'_>) {
+        for (index, job) in jobs.iter().enumerate() {
+            let mut run = self.0.run(job);
+            let searched = self.0.space.seeds.of_search().contains(&job.seed);
+            let few = run.figures.get("cost_per_hour").is_some_and(|cost| cost < 19.5 * 7.0);
+            if !searched && few {
+                run.figures.set("ttft_p99_ms", 600.0);
+            }
+            done(index, run);
+        }
+    }
+}
+
+#[test]
+fn a_winner_that_fails_on_fresh_seeds_gives_way_to_the_next_best() {
+    let text = SPACE.replace("int: [4, 64]", "int: [16, 24]");
+    let (folder, space) = (Folder::new(), space(&text));
+    let evaluator = Flattering(Synthetic::new(&space, |i, _, _| Some((100.0, i * 7.0, true))));
+    let options = options(&folder.path(), Mode::New, ProposerKind::Sobol);
+    let mut study = Study::open(space.clone(), options, 7).expect("opened");
+    let stop = AtomicBool::new(false);
+    let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
+    let state = study.state();
+    let tried: Vec<bool> = state.verifications.iter().map(|v| v.score.feasible).collect();
+    assert!(!tried[0] && state.verifications[0].score.constraints[0].mean > Some(500.0));
+    match end {
+        StudyEnd::Found { .. } => assert!(tried.last() == Some(&true)),
+        StudyEnd::NoFeasible => assert!(tried.iter().all(|passed| !passed)),
+        StudyEnd::Interrupted => panic!("nobody stopped it"),
+    }
+}
+
+#[test]
+fn spent_wall_time_ends_the_search_and_still_tests_the_best() {
+    let text = SPACE.replace("{evaluations: 40}", "{evaluations: 40, wall: 10s}");
+    let (folder, space) = (Folder::new(), space(&text));
+    let evaluator = Synthetic::new(&space, serving);
+    let options = options(&folder.path(), Mode::New, ProposerKind::Random);
+    let mut study = Study::open(space.clone(), options, 7).expect("opened");
+    let stop = AtomicBool::new(false);
+    let evaluated = &evaluator.evaluated;
+    let elapsed = || Span::from_secs(evaluated.load(Ordering::Relaxed) as f64 / 4.0);
+    let limits = Limits { stop: &stop, elapsed: &elapsed };
+    study.run(&evaluator, &mut NoObserver, limits).expect("no trouble");
+    let state = study.state();
+    assert_eq!(state.searched, Some(SearchEnd::Wall));
+    assert_eq!(state.trials.len(), 16);
+    assert!(state.finished && !state.verifications.is_empty());
+}
+
+#[test]
+fn a_space_smaller_than_its_budget_is_searched_whole() {
+    let text = SPACE
+        .replace("int: [4, 64]", "int: [4, 20]")
+        .replace("  batching.max_running_requests: {int: [32, 256]}\n", "");
+    let (folder, space) = (Folder::new(), space(&text));
+    let (_, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, serving);
+    assert_eq!((state.searched, state.trials.len()), (Some(SearchEnd::Exhausted), 34));
+}
+
+#[test]
+fn the_journal_alone_tells_what_the_study_was_about() {
+    let mut problems = Problems::new();
+    let none = |_: &str| Err("no file".to_owned());
+    let read = read_space(("serving.yaml", SPACE), Defaults::embedded(), &none, &mut problems);
+    let file = read.expect("a good space");
+    let folder = Folder::new();
+    let mut options = options(&folder.path(), Mode::New, ProposerKind::Random);
+    options.sources.clone_from(&file.sources);
+    drop(Study::open(file.space.clone(), options, 7).expect("opened"));
+    let entries = journal::read_file(&folder.path().join("journal.jsonl")).expect("readable");
+    let journal::Entry::Header(header) = &entries[0] else { panic!("a header comes first") };
+    let again = SpaceFile::from_sources(&header.sources, Defaults::embedded(), &mut problems);
+    assert_eq!(again.expect("the same space").space, file.space);
+}
+
+/// Reads a file of the repository.
+fn repository(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(root.join(path)).expect("a file of the repository")
+}
+
+fn sample(path: &str) -> SpaceFile {
+    let mut problems = Problems::new();
+    let none = |_: &str| Err("no file".to_owned());
+    let text = repository(path);
+    let read = read_space((path, &text), Defaults::embedded(), &none, &mut problems);
+    assert!(problems.is_empty(), "{:#?}", problems.list());
+    read.expect("a sample is right")
+}
+
+#[test]
+fn evenly_spaced_arrivals_need_thirteen_instances() {
+    let file = sample("search-spaces/500rps-even.yaml");
+    let evaluator = file.evaluator(Defaults::embedded());
+    let folder = Folder::new();
+    let options = options(&folder.path(), Mode::New, ProposerKind::Ego);
+    let mut study =
+        Study::open(file.space.clone(), options, evaluator.version()).expect("opened");
+    let stop = AtomicBool::new(false);
+    let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
+    let state = study.state();
+    let mut tried = String::new();
+    for trial in &state.trials {
+        let ttft = trial.mean("ttft_p99_ms");
+        let stable = trial.score.stable;
+        writeln!(tried, "{:?} {ttft:?} {stable}", trial.candidate.number(0)).expect("a string");
+    }
+    let StudyEnd::Found { trial } = end else { panic!("found nothing:\n{tried}") };
+    assert_eq!(state.trials[trial].candidate.number(0), Some(13.0), "{tried}");
+    let twelve = state.trials.iter().find(|trial| trial.candidate.number(0) == Some(12.0));
+    assert!(twelve.is_some_and(|trial| !trial.score.feasible), "{tried}");
+}
+
+#[test]
+fn the_sample_spaces_are_right_and_their_templates_are_candidates() {
+    for path in ["search-spaces/500rps.yaml", "search-spaces/500rps-even.yaml"] {
+        assert!(sample(path).space.start().is_some(), "{path}");
+    }
+    let space = sample("search-spaces/500rps.yaml").space;
+    assert_eq!(space.scale_groups, [[2, 3, 4]]);
+}
