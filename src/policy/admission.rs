@@ -59,6 +59,7 @@ impl AdmissionPolicy for TokenBucket {
 mod tests {
     use super::*;
     use crate::base::ClientId;
+    use crate::policy::load::Load;
 
     fn request(input: u32) -> RequestView {
         RequestView {
@@ -78,7 +79,7 @@ mod tests {
         let bundle = Admission::TokenBucket { capacity: 100.0, refill_rate: 10.0 };
         let mut bucket = admission_policy(&bundle);
         let chains = crate::policy::view::ChainBlocks::default();
-        let cluster = ClusterView { load: &[], kv_utilization: &[], chains: &chains };
+        let cluster = ClusterView { load: &Load::default(), kv_utilization: &[], chains: &chains };
         let mut admit = |s: u64, input| {
             bucket.admit(SimTime::from_us(s * 1_000_000), &request(input), &cluster)
         };

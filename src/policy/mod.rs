@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod bundle;
+pub mod load;
 mod pools;
 pub mod prefix_index;
 pub mod queue;

@@ -1,6 +1,7 @@
 //! Where an admitted request goes.
 
 use crate::base::InstanceId;
+use crate::policy::load::Load;
 use crate::policy::prefix_index::PrefixIndex;
 use crate::policy::view::{ClusterView, RequestView};
 use crate::policy::{Routing, ScorerKind};
@@ -51,11 +52,8 @@ impl Router for LeastLoaded {
     }
 }
 
-fn least_loaded(load: &[u32]) -> InstanceId {
-    // The smallest value first, then its place: both loops are simple enough for wide registers.
-    let least = load.iter().fold(u32::MAX, |least, &value| least.min(value));
-    let best = load.iter().position(|&value| value == least);
-    InstanceId(best.unwrap_or(0) as u32)
+fn least_loaded(load: &Load) -> InstanceId {
+    InstanceId(load.least_loaded() as u32)
 }
 
 struct AlwaysBusiest;
@@ -196,6 +194,7 @@ mod tests {
             chain_blocks: 0,
         };
         let chains = ChainBlocks::default();
+        let load = &Load::from(load);
         let cluster = ClusterView { load, kv_utilization, chains: &chains };
         router(routing, load.len(), 100).route(&request, &cluster).0
     }

@@ -1,6 +1,7 @@
 //! What a policy may see: never a request's true answer length.
 
 use crate::base::{ClientId, SimTime};
+use crate::policy::load::Load;
 
 /// A request as admission and routing see it.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ pub struct RequestView {
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterView<'a> {
     /// Requests waiting, in the batch or on the way; always live.
-    pub load: &'a [u32],
+    pub load: &'a Load,
     /// Share of KV blocks in use, of the age that the bundle says; only maintained where the
     /// router needs it.
     pub kv_utilization: &'a [f64],

@@ -5,6 +5,7 @@
 
 use crate::base::{SimTime, Span};
 use crate::policy::admission::{AdmissionPolicy, admission_policy};
+use crate::policy::load::Load;
 use crate::policy::queue::Ranking;
 use crate::policy::router::{Router, router};
 use crate::policy::view::{ChainBlocks, ClusterView, RequestView};
@@ -28,7 +29,7 @@ pub struct Scratch {
     chains: ChainBlocks,
     engines: Vec<Engine>,
     agenda: Agenda,
-    load: Vec<u32>,
+    load: Load,
     kv_utilization: Vec<f64>,
     decode_steps: Vec<Vec<Span>>,
     answered: Vec<(u32, SimTime)>,
@@ -133,8 +134,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
     }
     s.collect.reset(source, options, output_time);
     s.agenda.reset(instances);
-    s.load.clear();
-    s.load.resize(instances, 0);
+    s.load.reset(instances);
     s.kv_utilization.clear();
     s.kv_utilization.resize(instances, 0.0);
     s.answered.clear();
@@ -311,7 +311,7 @@ impl<S: Source> Cluster<'_, S> {
         let cluster = ClusterView { load, kv_utilization, chains };
         let instance = self.router.route(&request, &cluster).index();
         collect.routed(&slots[slot], instance as u32, now);
-        load[instance] += 1;
+        load.add(instance);
         let keep_steps = self.options.keep_steps;
         let mut cx = Shared { slots, collect, chains, load, answered, decode_steps, keep_steps };
         let engine = &mut engines[instance];

@@ -11,6 +11,7 @@
 use crate::base::{SimTime, Span};
 use crate::latency::Blackbox;
 use crate::policy::Batching;
+use crate::policy::load::Load;
 use crate::policy::view::ChainBlocks;
 use crate::sim::collect::Collector;
 use crate::sim::kv::KvCache;
@@ -29,7 +30,7 @@ pub struct Shared<'a> {
     /// The chains of the workload, in blocks.
     pub chains: &'a ChainBlocks,
     /// Requests waiting, running or on the way, by instance.
-    pub load: &'a mut [u32],
+    pub load: &'a mut Load,
     /// Requests that left: their id and when their last step ends, NEVER when unanswered.
     pub answered: &'a mut Vec<(u32, SimTime)>,
     /// Per pool, the length of a step in which only so many requests decode.
@@ -221,7 +222,7 @@ impl Engine {
             self.last_event = self.last_event.max(time);
             cx.collect.dropped(&cx.slots[slot], time);
             cx.answered.push((cx.slots[slot].id, SimTime::NEVER));
-            cx.load[self.id as usize] -= 1;
+            cx.load.remove(self.id as usize);
             cx.slots.remove(slot);
         }
     }

@@ -204,7 +204,7 @@ impl Engine {
         self.kv.release(&mut live.holding, &live.naming, true);
         cx.collect.dropped(&cx.slots[slot], self.next_step);
         cx.answered.push((cx.slots[slot].id, SimTime::NEVER));
-        cx.load[self.id as usize] -= 1;
+        cx.load.remove(self.id as usize);
         cx.slots.remove(slot);
     }
 
@@ -333,7 +333,7 @@ impl Engine {
         self.kv.release(&mut live.holding, &live.naming, true);
         cx.collect.completed(live, self.id, end);
         cx.answered.push((live.id, end));
-        cx.load[self.id as usize] -= 1;
+        cx.load.remove(self.id as usize);
         cx.slots.remove(slot);
         self.answered(end);
     }
