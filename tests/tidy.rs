@@ -21,8 +21,8 @@ const RANKS: [(&str, u8); 9] = [
     ("cli", 6),
 ];
 
-/// Edges between rooms of one rank, or against their order: what a bundle is made of.
-const EDGES_BESIDES: [(&str, &str); 1] = [("policy", "latency")];
+/// Edges between rooms of one rank: a bundle names a latency model, a view shows a request.
+const EDGES_BESIDES: [(&str, &str); 2] = [("policy", "latency"), ("policy", "workload")];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

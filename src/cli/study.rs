@@ -58,7 +58,7 @@ impl Inputs {
         if context.defaults.is_some() {
             context.output.talk("--defaults has no effect here: a study keeps its own");
         }
-        let entries = journal::read_file(&path).map_err(failure)?;
+        let entries = journal::read_file(&path)?;
         let Some(Entry::Header(header)) = entries.first() else {
             return Err(Failure::input(format!("`{}` has no header", path.display())));
         };
@@ -73,7 +73,7 @@ impl Inputs {
         let file = SpaceFile::from_sources(&sources, &defaults, &mut problems);
         let mut file = load::checked(file, &problems, context)?;
         file.space.seeds.base = header.seed;
-        let state = StudyState::replay(&file.space, &entries, &path).map_err(failure)?;
+        let state = StudyState::replay(&file.space, &entries, &path)?;
         Ok((Self { file, defaults, sources }, state))
     }
 
@@ -124,8 +124,9 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A problem of a study in words.
-pub fn failure(error: StudyError) -> Failure {
-    let failure = Failure::input(error.to_string());
-    error.hint().into_iter().fold(failure, Failure::hint)
+impl From<StudyError> for Failure {
+    fn from(error: StudyError) -> Self {
+        let failure = Self::input(error.to_string());
+        error.hint().into_iter().fold(failure, Self::hint)
+    }
 }

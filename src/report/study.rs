@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::config::{Defaults, Node, Problems};
 use crate::policy::{PolicyBundle, read_bundle};
 use crate::search::journal::SearchEnd;
-use crate::search::{Candidate, Origin, SearchSpace, StudyState, Template, Trial};
+use crate::search::{Candidate, MetricName, Origin, SearchSpace, StudyState, Template, Trial};
 
 /// A study to report on: the space, and what the journal tells. Nothing here simulates.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +130,7 @@ impl StudyReport<'_> {
     pub fn shown_metrics(&self) -> Vec<&str> {
         let mut names = vec![self.space.objective.metric.as_str(), "cost_per_hour"];
         names.extend(self.space.constraints.iter().map(|constraint| constraint.metric.as_str()));
-        names.extend(self.space.pareto.iter().map(|axis| axis.as_str()));
+        names.extend(self.space.pareto.iter().map(MetricName::as_str));
         let mut once: Vec<&str> = Vec::new();
         for name in names {
             if !once.contains(&name) {

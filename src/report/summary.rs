@@ -6,7 +6,7 @@ use super::cost::cost_lines;
 use super::number::{figure, plural, usd};
 use super::study::{StudyReport, Verdict};
 use super::table::Table;
-use crate::search::{ConstraintScore, Run, Score, Trial, Verification};
+use crate::search::{ConstraintScore, MetricName, Run, Score, Trial, Verification};
 
 impl StudyReport<'_> {
     /// The whole summary for people.
@@ -181,9 +181,9 @@ impl StudyReport<'_> {
         if table.is_empty() {
             return table;
         }
-        let axes: Vec<&str> = self.space.pareto.iter().map(|axis| axis.as_str()).collect();
+        let axes: Vec<&str> = self.space.pareto.iter().map(MetricName::as_str).collect();
         format!(
-            "\nFRONTIER: no other candidate is at least as good in {} and better in one:\n\n{table}",
+            "\nFRONTIER: nothing else tried is as good in {} and better in one of them:\n\n{table}",
             axes.join(" and ")
         )
     }

@@ -61,7 +61,7 @@ fn entries(
     verified: &[(usize, f64)],
     winner: Option<usize>,
 ) -> Vec<Entry> {
-    let knobs = |(instances, policy, ..): &Tried| json!({"pools.default.instances": instances, "routing.policy": policy});
+    let knobs = |(instances, policy, ..): &Tried| json!({ "pools.default.instances": instances, "routing.policy": policy });
     let candidates =
         tried.iter().map(|tried| ProposedCandidate { by: Origin::Design, knobs: knobs(tried) });
     let mut entries = vec![
