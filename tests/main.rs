@@ -3,4 +3,5 @@
 mod bad_input;
 mod golden;
 mod samplers;
+mod search_spaces;
 mod study;

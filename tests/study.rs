@@ -32,7 +32,8 @@ impl<'a> Synthetic<'a> {
     fn run(&self, job: &Job) -> Run {
         self.evaluated.fetch_add(1, Ordering::Relaxed);
         let labels = job.candidate.labels(self.space);
-        let label = |path: &str| labels.iter().find(|(name, _)| name == path).map(|(_, v)| v.as_str());
+        let label =
+            |path: &str| labels.iter().find(|(name, _)| name == path).map(|(_, v)| v.as_str());
         let number = |path: &str| label(path).and_then(|text| text.parse().ok());
         let instances = number("pools.h100.instances").unwrap_or(4.0);
         let limit = number("batching.max_running_requests").unwrap_or(256.0);
@@ -73,7 +74,8 @@ impl Evaluator for Synthetic<'_> {
 /// Capacity grows with instances, batch limit and routing; 12 instances are enough, but only with
 /// a batch limit of at least 230 and good routing. Round-robin needs 14.
 fn serving(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)> {
-    let capacity = instances * 45.0 * (limit / 256.0).sqrt() * if routed_well { 1.02 } else { 0.88 };
+    let capacity =
+        instances * 45.0 * (limit / 256.0).sqrt() * if routed_well { 1.02 } else { 0.88 };
     let load = 500.0 / capacity;
     let ttft = if load < 1.0 { 20.0 / (1.0 - load) } else { 1e5 * load };
     Some((ttft, instances * 7.0, load < 1.0))
@@ -111,7 +113,9 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder"))
+        // In memory where there is such a folder: thousands of flushes to a disk take minutes.
+        let memory = tempfile::tempdir_in("/dev/shm");
+        Self(memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder"))
     }
 
     fn path(&self) -> PathBuf {
@@ -492,8 +496,7 @@ fn evenly_spaced_arrivals_need_thirteen_instances() {
     let evaluator = file.evaluator(Defaults::embedded());
     let folder = Folder::new();
     let options = options(&folder.path(), Mode::New, ProposerKind::Ego);
-    let mut study =
-        Study::open(file.space.clone(), options, evaluator.version()).expect("opened");
+    let mut study = Study::open(file.space.clone(), options, evaluator.version()).expect("opened");
     let stop = AtomicBool::new(false);
     let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
     let state = study.state();

@@ -72,8 +72,7 @@ pub fn read_space(
 ) -> Option<SpaceFile> {
     let errors = problems.errors();
     let root = parse(file, text, problems)?;
-    let source =
-        |role, (file, text): (String, String)| Source { role, file, text };
+    let source = |role, (file, text): (String, String)| Source { role, file, text };
     let mut sources = vec![source(SourceRole::Space, (file.to_owned(), text.to_owned()))];
     let mut fields = Fields::of(&root, "the search space", problems)?;
     let mut library = Library { file, read };
@@ -127,7 +126,8 @@ impl SpaceFile {
         };
         let limits = self.limits();
         let generate = move |seed| generate(&self.workload, seed, limits);
-        let depends = format!("{:?} {:?} {:?} {:?}", self.bundle, self.workload, self.run, defaults);
+        let depends =
+            format!("{:?} {:?} {:?} {:?}", self.bundle, self.workload, self.run, defaults);
         let version = fnv1a(format!("{} {depends}", env!("CARGO_PKG_VERSION")).as_bytes());
         let sources = (Box::new(read) as _, Box::new(generate) as _);
         SimulatedEvaluator::new(&self.space, &self.template, sources, self.run.options(), version)
@@ -309,9 +309,8 @@ fn read_budget(fields: &mut Fields<'_, '_>) -> Budget {
 /// What the length of a run depends on.
 fn offer(spec: &WorkloadSpec) -> Offer {
     let offered = spec.offered();
-    let counted = spec.num_requests.map(|requests| {
-        Span::from_secs(requests as f64 / offered.requests_per_s)
-    });
+    let counted =
+        spec.num_requests.map(|requests| Span::from_secs(requests as f64 / offered.requests_per_s));
     let arrivals = match (counted, spec.horizon) {
         (Some(counted), Some(horizon)) => Some(counted.min(horizon)),
         (counted, horizon) => counted.or(horizon),

@@ -33,9 +33,8 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, classes: Option<&[String]>) -> O
     };
     let metric = metric.and_then(|node| read_metric(node, classes, goal.problems()));
     let constraints = goal.node("subject_to");
-    let constraints = constraints.map_or_else(Vec::new, |node| {
-        read_constraints(node, classes, goal.problems())
-    });
+    let constraints =
+        constraints.map_or_else(Vec::new, |node| read_constraints(node, classes, goal.problems()));
     let fitness = read_fitness(&mut goal);
     goal.finish();
     let metric = metric?;
@@ -71,7 +70,8 @@ fn read_metric(
     match MetricName::parse(text, classes) {
         Ok(metric) => Some(metric),
         Err(near) => {
-            let hint = near.map_or_else(|| all_metrics(text), |near| format!("did you mean `{near}`?"));
+            let hint =
+                near.map_or_else(|| all_metrics(text), |near| format!("did you mean `{near}`?"));
             let message = format!("no metric `{text}`");
             problems.error(node.at, message).label("unknown metric").hint(hint);
             None

@@ -164,12 +164,7 @@ fn check_log(log: bool, positive: bool, node: &Node, problems: &mut Problems) ->
     Some(())
 }
 
-fn read_int(
-    node: &Node,
-    step: i64,
-    log: Option<bool>,
-    problems: &mut Problems,
-) -> Option<Domain> {
+fn read_int(node: &Node, step: i64, log: Option<bool>, problems: &mut Problems) -> Option<Domain> {
     let whole = |node: &Node, problems: &mut Problems| match node.value {
         Value::Int(value) if value.abs() <= NUMBER_MAX => Some(value),
         _ => {
@@ -392,9 +387,8 @@ fn scale_groups(template: &Node, knobs: &[Knob]) -> Vec<Vec<usize>> {
             None => {}
         }
     }
-    let is_float = |&knob: &usize| {
-        matches!(knobs[knob].domain, Domain::Float { low, .. } if low > 0.0)
-    };
+    let is_float =
+        |&knob: &usize| matches!(knobs[knob].domain, Domain::Float { low, .. } if low > 0.0);
     if group.len() > 1 && group.iter().all(is_float) { vec![group] } else { Vec::new() }
 }
 
