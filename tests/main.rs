@@ -4,5 +4,6 @@ mod bad_input;
 mod cli;
 mod golden;
 mod samplers;
+mod search_spaces;
 mod study;
 mod tidy;

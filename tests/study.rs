@@ -113,7 +113,9 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder"))
+        // In memory where there is such a folder: thousands of flushes to a disk take minutes.
+        let memory = tempfile::tempdir_in("/dev/shm");
+        Self(memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder"))
     }
 
     fn path(&self) -> PathBuf {

@@ -270,7 +270,7 @@ impl Collector {
 }
 
 /// Least slope of a queue that counts as growth, as a share of the arrival rate.
-const GROWTH_SHARE_MIN: f64 = 0.005;
+const GROWTH_SHARE_MIN: f64 = 0.01;
 /// Standard errors by which the slope must exceed zero.
 const GROWTH_SIGMAS: f64 = 3.0;
 
@@ -279,7 +279,7 @@ const GROWTH_SIGMAS: f64 = 3.0;
 ///
 /// The slope is fitted by least squares. Its standard error takes the lag-one correlation of the
 /// residuals into account, since a queue forgets slowly. The system is unstable when the slope
-/// exceeds three standard errors and 0.5 % of the arrival rate.
+/// exceeds three standard errors and 1 % of the arrival rate.
 fn growth(inside: &[f64], interval_s: f64, rate: f64) -> Stability {
     let n = inside.len() as f64;
     if inside.len() < 8 {
