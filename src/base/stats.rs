@@ -199,14 +199,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn t_is_symmetric_and_wider_than_the_normal(p in 0.51_f64..0.999, freedom in 1.0_f64..200.0) {
+        fn t_is_symmetric_and_wider_than_the_normal(
+            p in 0.51_f64..0.999,
+            freedom in 1.0_f64..200.0,
+        ) {
             let t = t_quantile(p, freedom);
             prop_assert!(near(t, -t_quantile(1.0 - p, freedom), 1e-6));
             prop_assert!(t >= t_quantile(p, 1e7) - 1e-6);
         }
 
         #[test]
-        fn quantiles_grow_with_their_share(mut values in prop::collection::vec(-1e6_f64..1e6, 1..40), p in 0.0_f64..1.0) {
+        fn quantiles_grow_with_their_share(
+            mut values in prop::collection::vec(-1e6_f64..1e6, 1..40),
+            p in 0.0_f64..1.0,
+        ) {
             values.sort_by(f64::total_cmp);
             let low = quantile(&values, p / 2.0).expect("not empty");
             let high = quantile(&values, p).expect("not empty");

@@ -183,7 +183,7 @@ impl StudyReport<'_> {
         }
         let axes: Vec<&str> = self.space.pareto.iter().map(MetricName::as_str).collect();
         format!(
-            "\nFRONTIER: nothing else tried is as good in {} and better in one of them:\n\n{table}",
+            "\nFRONTIER of {}: no other candidate beats one of these on every axis\n\n{table}",
             axes.join(" and ")
         )
     }

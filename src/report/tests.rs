@@ -61,7 +61,11 @@ fn entries(
     verified: &[(usize, f64)],
     winner: Option<usize>,
 ) -> Vec<Entry> {
-    let knobs = |(instances, policy, ..): &Tried| json!({ "pools.default.instances": instances, "routing.policy": policy });
+    let knobs = |(instances, policy, ..): &Tried| {
+        let instances = ("pools.default.instances".to_owned(), json!(instances));
+        let policy = ("routing.policy".to_owned(), json!(policy));
+        Value::Object([instances, policy].into_iter().collect())
+    };
     let candidates =
         tried.iter().map(|tried| ProposedCandidate { by: Origin::Design, knobs: knobs(tried) });
     let mut entries = vec![
