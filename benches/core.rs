@@ -83,7 +83,8 @@ fn fleet(instances: u64, routing: &str) -> String {
 fn cases() -> Vec<Case> {
     let even = |rate: u64| format!("{{rate: {rate}, arrivals: constant}}");
     let poisson = |rate: u64| format!("{{rate: {rate}, arrivals: poisson}}");
-    let cache_heavy = "{policy: weighted, scorers: [{name: prefix-affinity, weight: 5}, {name: queue-depth, weight: 1}]}";
+    let cache_heavy = "{policy: weighted, scorers: [\
+                       {name: prefix-affinity, weight: 5}, {name: queue-depth, weight: 1}]}";
     let least = "{policy: least-loaded}";
     let pressure =
         "pools: {h100: {instances: 12, kv_blocks: 6000}}\nrouting: {policy: least-loaded}\n";

@@ -1,7 +1,9 @@
-//! All integration tests, in one binary so that linking happens once.
+//! One binary for all integration tests, so that linking happens once.
 
 mod bad_input;
+mod cli;
 mod golden;
 mod samplers;
 mod search_spaces;
 mod study;
+mod tidy;
