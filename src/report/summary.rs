@@ -6,7 +6,7 @@ use super::cost::cost_lines;
 use super::number::{figure, plural, usd};
 use super::study::{StudyReport, Verdict};
 use super::table::Table;
-use crate::search::{ConstraintScore, MetricName, Run, Score, Trial, Verification};
+use crate::search::{Constraint, ConstraintScore, MetricName, Run, Score, Trial, Verification};
 
 impl StudyReport<'_> {
     /// The whole summary for people.
@@ -118,11 +118,15 @@ impl StudyReport<'_> {
     /// What a candidate broke, and by how much.
     pub(super) fn broken(&self, score: &Score, runs: &[Run]) -> Vec<String> {
         let mut broken: Vec<String> = unstable(runs).into_iter().collect();
+        let kept_on_average = score.stable && score.constraints.iter().all(|score| score.holds);
         for (constraint, score) in self.space.constraints.iter().zip(&score.constraints) {
+            let name = constraint.metric.as_str();
             if score.holds {
+                if kept_on_average && !score.confident {
+                    broken.push(reaches_past(constraint, score));
+                }
                 continue;
             }
-            let name = constraint.metric.as_str();
             broken.push(match score.mean {
                 None => format!("`{constraint}`: could not be measured"),
                 Some(mean) => {
@@ -187,6 +191,14 @@ impl StudyReport<'_> {
             axes.join(" and ")
         )
     }
+}
+
+/// Of a promise kept on average: how far its interval reaches past the limit.
+fn reaches_past(constraint: &Constraint, score: &ConstraintScore) -> String {
+    let name = constraint.metric.as_str();
+    let show = |value: Option<f64>| value.map_or("unknown".to_owned(), |v| figure(name, v));
+    let (mean, low, high) = (show(score.mean), show(score.low), show(score.high));
+    format!("`{constraint}`: {mean} on average, but the 95 % interval is {low} to {high}")
 }
 
 /// On how many seeds the fleet did not keep up, and by how much; `None` where it did on all, or
