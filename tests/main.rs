@@ -4,3 +4,5 @@ mod bad_input;
 mod golden;
 mod samplers;
 mod study;
+mod swarm;
+mod twins;

@@ -41,6 +41,8 @@ pub struct Collector {
     classes: Vec<Latencies>,
     itl: Distribution,
     scheduling_delay: Distribution,
+    /// Picoseconds spent stepping in the measured window, over all instances.
+    busy_ps: u128,
     input_tokens: u64,
     output_tokens: u64,
     came: Vec<u64>,
@@ -63,6 +65,7 @@ impl Collector {
         self.classes.resize_with(source.classes().len(), Latencies::default);
         self.itl.clear();
         self.scheduling_delay.clear();
+        self.busy_ps = 0;
         (self.input_tokens, self.output_tokens) = (0, 0);
         self.came.clear();
         self.came.resize(INTERVALS, 0);
@@ -158,10 +161,13 @@ impl Collector {
         self.record(live, |record| record.scheduled_us = now.as_us());
     }
 
-    /// `times` tokens took `gap` each after the one before, in `steps` steps from `start` on.
-    pub fn gaps(&mut self, instance: u32, start: SimTime, gap: Span, steps: u32, batch: u32) {
+    /// From `start` on an instance took `steps` steps of `gap` each, in which `batch` requests
+    /// got an answer token.
+    pub fn stepped(&mut self, instance: u32, start: SimTime, gap: Span, steps: u32, batch: u32) {
         let steps = u64::from(steps);
         let end = start + gap.times(steps);
+        let busy = end.min(self.end).since(start.max(self.warm_up));
+        self.busy_ps += u128::from(busy.as_ps());
         if end <= self.warm_up || start >= self.end || batch == 0 {
             return;
         }
@@ -212,12 +218,17 @@ impl Collector {
             self.count(live, |counts| &mut counts.queued);
         }
         let Some(instance) = instance else { return };
+        let state = if running { RequestState::Running } else { RequestState::Queued };
+        self.unanswered(live, instance, state);
+    }
+
+    /// Keeps what there is of a request that ended without its last token.
+    fn unanswered(&mut self, live: &Live, instance: u32, state: RequestState) {
         if live.first_token != SimTime::NEVER && self.is_measured(live) {
             let ttft = live.first_token - live.arrival + self.output_time[instance as usize];
             self.all.ttft.add(ttft, 1);
             self.classes[usize::from(live.class)].ttft.add(ttft, 1);
         }
-        let state = if running { RequestState::Running } else { RequestState::Queued };
         self.keep(live, instance, state);
     }
 
@@ -247,6 +258,10 @@ impl Collector {
             outcome.throughput_rps = self.all.measured.completed as f64 / window_s;
             outcome.output_tokens_per_s = self.output_tokens as f64 / window_s;
             outcome.total_tokens_per_s = (self.input_tokens + self.output_tokens) as f64 / window_s;
+        }
+        if window_s > 0.0 {
+            let possible_s = window_s * self.output_time.len() as f64;
+            outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }
         outcome.stability = self.stability();
         outcome.classes = classes.iter().zip(&mut self.classes).map(class_outcome).collect();

@@ -268,7 +268,7 @@ impl Engine {
         self.kv.note_peak();
         self.kv_block_ps += u128::from(self.kv.used()) * u128::from(length.as_ps());
         self.outcome.decode_tokens += u64::from(work.decode);
-        cx.collect.gaps(self.id, now, length, 1, work.decode);
+        cx.collect.stepped(self.id, now, length, 1, work.decode);
         self.rest_starved(length, cx);
         self.finish_prompts(end, cx);
         let completed = self.finish_answers(end, cx);
@@ -280,7 +280,7 @@ impl Engine {
 
     /// Counts `count` steps of the planned run.
     fn count_run(&mut self, count: u32, cx: &mut Shared) {
-        cx.collect.gaps(self.id, self.next_step, self.run_step, count, self.decoding);
+        cx.collect.stepped(self.id, self.next_step, self.run_step, count, self.decoding);
         let used = u128::from(self.kv.used());
         let taken = self.blocks_over_time(count);
         let step_ps = u128::from(self.run_step.as_ps());

@@ -1,0 +1,68 @@
+//! The fast simulator and the slow, obvious one agree to the last bit.
+//!
+//! `BLIS_OPT_TWIN_CASES` says how many random scenarios are tried (2,500 unless set).
+
+use blis_opt::base::SimTime;
+use blis_opt::sim::outcome::{RequestRecord, RequestState, Stability, Summary};
+use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate};
+use std::cell::RefCell;
+use std::fmt::Debug;
+
+use crate::swarm::{self, Scenario};
+
+const NEVER_US: u64 = RequestRecord::NEVER_US;
+
+/// One line about two columns that differ, at the first place where they do.
+fn same<T: PartialEq + Debug>(what: &str, fast: &[T], slow: &[T]) -> Result<(), String> {
+    if fast.len() != slow.len() {
+        return Err(format!("{what}: {} by the fast one, {} by the slow", fast.len(), slow.len()));
+    }
+    match fast.iter().zip(slow).position(|(fast, slow)| fast != slow) {
+        None => Ok(()),
+        Some(at) => Err(format!("{what} {at}:\n fast {:?}\n slow {:?}", fast[at], slow[at])),
+    }
+}
+
+/// Values up to which a distribution is surely kept one by one.
+const EXACT_MAX: u64 = 8192;
+
+/// Whether two runs tell the same, but for the stability and for gaps too many to be exact.
+pub fn agree(fast: &Outcome, slow: &Outcome) -> Result<(), String> {
+    same("step", &fast.steps, &slow.steps)?;
+    same("request", &fast.requests, &slow.requests)?;
+    same("instance", &fast.instances, &slow.instances)?;
+    same("class", &fast.classes, &slow.classes)?;
+    same("counts", &[fast.counts, fast.measured], &[slow.counts, slow.measured])?;
+    let rest = |outcome: &Outcome| {
+        let mut rest = outcome.clone();
+        (rest.steps, rest.requests, rest.instances, rest.classes) = Default::default();
+        rest.stability = Stability::default();
+        if rest.itl.count > EXACT_MAX {
+            rest.itl = Summary { count: rest.itl.count, ..Summary::default() };
+        }
+        rest
+    };
+    same("figures", &[rest(fast)], &[rest(slow)])
+}
+
+/// Both agree on `scenario`, stepping and jumping; gives what they say.
+fn agreed(scenario: &Scenario, scratch: &mut Scratch) -> Result<Outcome, String> {
+    let Scenario { bundle, trace, options } = scenario;
+    let stepped = simulate(bundle, trace, options, scratch);
+    agree(&stepped, &reference::simulate(bundle, trace, options))?;
+    let jumped = simulate(bundle, trace, &RunOptions { keep_steps: false, ..*options }, scratch);
+    let mut still = stepped.clone();
+    still.steps.clear();
+    agree(&jumped, &still)?;
+    same("stability", &[jumped.stability], &[stepped.stability])?;
+    Ok(stepped)
+}
+
+#[test]
+fn busy_is_a_share_of_the_measured_window() {
+    let mut scenario = Scenario::plain(10, 16, &[(0, 1, 3), (4_000, 1, 4)]);
+    scenario.trace.end = SimTime::from_us(6_000);
+    scenario.options.warm_up = SimTime::from_us(2_000);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!(outcome.busy_fraction, 0.75);
+}
