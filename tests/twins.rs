@@ -66,3 +66,12 @@ fn busy_is_a_share_of_the_measured_window() {
     let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
     assert_eq!(outcome.busy_fraction, 0.75);
 }
+
+#[test]
+fn a_request_dropped_from_the_batch_keeps_what_happened_to_it() {
+    let scenario = Scenario::plain(2, 2, &[(0, 1, 3), (0, 1, 9)]);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    let dropped = outcome.requests[1];
+    assert_eq!(dropped.state, RequestState::Dropped);
+    assert_eq!((dropped.ttft_us, dropped.preemptions, outcome.ttft.count), (4000, 1, 2));
+}

@@ -143,11 +143,11 @@ impl Collector {
         self.record(live, |record| record.enqueued_us = now.as_us());
     }
 
-    /// A request can never be served; it left at `now`.
-    pub fn dropped(&mut self, live: &Live, now: SimTime) {
+    /// A request can never be served by `instance`; it left at `now`.
+    pub fn dropped(&mut self, live: &Live, instance: u32, now: SimTime) {
         self.count(live, |counts| &mut counts.dropped);
         self.leave(now);
-        self.record(live, |record| record.state = RequestState::Dropped);
+        self.unanswered(live, instance, RequestState::Dropped);
     }
 
     /// A request entered a batch at `now`.

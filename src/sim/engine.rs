@@ -220,7 +220,7 @@ impl Engine {
             }
             self.drops.remove(at);
             self.last_event = self.last_event.max(time);
-            cx.collect.dropped(&cx.slots[slot], time);
+            cx.collect.dropped(&cx.slots[slot], self.id, time);
             cx.answered.push((cx.slots[slot].id, SimTime::NEVER));
             cx.load.remove(self.id as usize);
             cx.slots.remove(slot);

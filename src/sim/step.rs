@@ -202,7 +202,7 @@ impl Engine {
         let live = &mut cx.slots[slot];
         live.holding.sync(live.progress(self.steps), self.block_size());
         self.kv.release(&mut live.holding, &live.naming, true);
-        cx.collect.dropped(&cx.slots[slot], self.next_step);
+        cx.collect.dropped(&cx.slots[slot], self.id, self.next_step);
         cx.answered.push((cx.slots[slot].id, SimTime::NEVER));
         cx.load.remove(self.id as usize);
         cx.slots.remove(slot);
