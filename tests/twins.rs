@@ -75,3 +75,19 @@ fn a_request_dropped_from_the_batch_keeps_what_happened_to_it() {
     assert_eq!(dropped.state, RequestState::Dropped);
     assert_eq!((dropped.ttft_us, dropped.preemptions, outcome.ttft.count), (4000, 1, 2));
 }
+
+#[test]
+fn a_window_that_ends_before_it_begins_measures_nothing() {
+    let mut scenario = Scenario::plain(10, 16, &[(38, 1, 0), (38, 1, 37)]);
+    scenario.options.warm_up = SimTime::from_us(6_000);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!((outcome.itl.count, outcome.measured.injected), (0, 0));
+}
+
+#[test]
+fn gaps_without_length_are_measured_too() {
+    let mut scenario = Scenario::plain(10, 16, &[(0, 1, 5), (100, 1, 1)]);
+    scenario.bundle.pools[0].latency.beta = [0.0; 3];
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!(outcome.itl.count, 4);
+}

@@ -168,7 +168,7 @@ impl Collector {
         let end = start + gap.times(steps);
         let busy = end.min(self.end).since(start.max(self.warm_up));
         self.busy_ps += u128::from(busy.as_ps());
-        if end <= self.warm_up || start >= self.end || batch == 0 {
+        if end < self.warm_up || start >= self.end || batch == 0 {
             return;
         }
         let inside = if start >= self.warm_up && end <= self.end {
@@ -176,7 +176,7 @@ impl Collector {
         } else {
             let starts_before =
                 |time: SimTime| time.since(start).as_ps().div_ceil(gap.as_ps().max(1)).min(steps);
-            starts_before(self.end) - starts_before(self.warm_up)
+            starts_before(self.end).saturating_sub(starts_before(self.warm_up))
         };
         let reported = gap + self.output_time[instance as usize];
         self.itl.add(reported, inside * u64::from(batch));
