@@ -91,3 +91,10 @@ fn gaps_without_length_are_measured_too() {
     let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
     assert_eq!(outcome.itl.count, 4);
 }
+
+#[test]
+fn an_instance_ends_with_its_last_step_even_if_that_answers_nobody() {
+    let scenario = Scenario::plain(1, 32, &[(0, 1, 34)]);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!((outcome.counts.dropped, outcome.instances[0].end_us), (1, 33_000));
+}

@@ -335,7 +335,7 @@ impl Engine {
         cx.answered.push((live.id, end));
         cx.load.remove(self.id as usize);
         cx.slots.remove(slot);
-        self.answered(end);
+        self.outcome.completed += 1;
     }
 
     pub(super) fn record_step(
