@@ -98,3 +98,12 @@ fn an_instance_ends_with_its_last_step_even_if_that_answers_nobody() {
     let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
     assert_eq!((outcome.counts.dropped, outcome.instances[0].end_us), (1, 33_000));
 }
+
+#[test]
+fn who_fills_a_shared_block_last_holds_its_name() {
+    let requests = [(0, 102, 80), (0, 1, 16), (141_000, 30, 0)];
+    let mut scenario = Scenario::plain(1000, 16, &requests);
+    scenario.trace.shared = vec![43; 3];
+    scenario.bundle.batching.long_prefill_threshold = 1;
+    agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+}
