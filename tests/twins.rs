@@ -59,12 +59,53 @@ fn agreed(scenario: &Scenario, scratch: &mut Scratch) -> Result<Outcome, String>
 }
 
 #[test]
-fn busy_is_a_share_of_the_measured_window() {
-    let mut scenario = Scenario::plain(10, 16, &[(0, 1, 3), (4_000, 1, 4)]);
-    scenario.trace.end = SimTime::from_us(6_000);
-    scenario.options.warm_up = SimTime::from_us(2_000);
-    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
-    assert_eq!(outcome.busy_fraction, 0.75);
+fn fast_and_slow_agree_on_random_scenarios() {
+    let cases = swarm::environment("BLIS_OPT_TWIN_CASES").unwrap_or(2_500);
+    // One scratch for all: what an earlier run left in it must not matter.
+    let scratch = RefCell::new(Scratch::default());
+    swarm::for_all(0, cases, |scenario| {
+        agreed(scenario, &mut scratch.borrow_mut())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_swarm_reaches_every_mechanism() {
+    let mut reached = [0; 11];
+    let mut scratch = Scratch::default();
+    for case in 0..1000 {
+        let scenario = Scenario::random(case);
+        let outcome = simulate(&scenario.bundle, &scenario.trace, &scenario.options, &mut scratch);
+        for (times, happened) in reached.iter_mut().zip(mechanisms(&scenario, &outcome)) {
+            *times += u32::from(happened);
+        }
+    }
+    assert!(reached.iter().all(|&times| times >= 50), "{reached:?}");
+}
+
+/// What happened in a run, of all that can.
+fn mechanisms(scenario: &Scenario, outcome: &Outcome) -> [bool; 11] {
+    let Scenario { bundle, trace, .. } = scenario;
+    let (requests, steps) = (&outcome.requests, &outcome.steps);
+    let dropped = || requests.iter().filter(|r| r.state == RequestState::Dropped);
+    let in_chunks = |(r, &input): (&RequestRecord, &u32)| {
+        r.state == RequestState::Completed && input > bundle.batching.max_tokens
+    };
+    let next_round =
+        |(r, &at): (&RequestRecord, &SimTime)| at == SimTime::NEVER && r.arrival_us != NEVER_US;
+    [
+        outcome.preemptions > 0,
+        dropped().any(|r| r.scheduled_us == NEVER_US),
+        dropped().any(|r| r.scheduled_us != NEVER_US),
+        outcome.counts.rejected > 0,
+        outcome.counts.queued > 0,
+        outcome.counts.running > 0,
+        outcome.cache_hit_rate > 0.0,
+        requests.iter().zip(&trace.input).any(in_chunks),
+        requests.iter().zip(&trace.arrival).any(next_round),
+        steps.iter().any(|step| step.duration_us == 0),
+        steps.iter().filter(|step| step.waiting_after > 2).count() > 10,
+    ]
 }
 
 #[test]
@@ -106,4 +147,13 @@ fn who_fills_a_shared_block_last_holds_its_name() {
     scenario.trace.shared = vec![43; 3];
     scenario.bundle.batching.long_prefill_threshold = 1;
     agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+}
+
+#[test]
+fn busy_is_a_share_of_the_measured_window() {
+    let mut scenario = Scenario::plain(10, 16, &[(0, 1, 3), (4_000, 1, 4)]);
+    scenario.trace.end = SimTime::from_us(6_000);
+    scenario.options.warm_up = SimTime::from_us(2_000);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!(outcome.busy_fraction, 0.75);
 }
