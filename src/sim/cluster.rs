@@ -360,9 +360,6 @@ impl<S: Source> Cluster<'_, S> {
         outcome.preemptions = instances.iter().map(|instance| instance.preemptions).sum();
         let end_us = instances.iter().map(|instance| instance.end_us).max().unwrap_or(0);
         outcome.end_s = end_us as f64 / 1e6;
-        let busy_s: f64 = instances.iter().map(|instance| instance.busy_s).sum();
-        let span_s = outcome.end_s * instances.len() as f64;
-        outcome.busy_fraction = if span_s > 0.0 { (busy_s / span_s).min(1.0) } else { 0.0 };
         outcome.jain_fairness = jain(instances);
         outcome.steps.sort_by_key(|step| (step.start_us, step.instance));
     }

@@ -41,6 +41,8 @@ pub struct Collector {
     classes: Vec<Latencies>,
     itl: Distribution,
     scheduling_delay: Distribution,
+    /// Picoseconds spent stepping in the measured window, over all instances.
+    busy_ps: u128,
     input_tokens: u64,
     output_tokens: u64,
     came: Vec<u64>,
@@ -63,6 +65,7 @@ impl Collector {
         self.classes.resize_with(source.classes().len(), Latencies::default);
         self.itl.clear();
         self.scheduling_delay.clear();
+        self.busy_ps = 0;
         (self.input_tokens, self.output_tokens) = (0, 0);
         self.came.clear();
         self.came.resize(INTERVALS, 0);
@@ -140,11 +143,11 @@ impl Collector {
         self.record(live, |record| record.enqueued_us = now.as_us());
     }
 
-    /// A request can never be served; it left at `now`.
-    pub fn dropped(&mut self, live: &Live, now: SimTime) {
+    /// A request can never be served by `instance`; it left at `now`.
+    pub fn dropped(&mut self, live: &Live, instance: u32, now: SimTime) {
         self.count(live, |counts| &mut counts.dropped);
         self.leave(now);
-        self.record(live, |record| record.state = RequestState::Dropped);
+        self.unanswered(live, instance, RequestState::Dropped);
     }
 
     /// A request entered a batch at `now`.
@@ -158,11 +161,14 @@ impl Collector {
         self.record(live, |record| record.scheduled_us = now.as_us());
     }
 
-    /// `times` tokens took `gap` each after the one before, in `steps` steps from `start` on.
-    pub fn gaps(&mut self, instance: u32, start: SimTime, gap: Span, steps: u32, batch: u32) {
+    /// From `start` on an instance took `steps` steps of `gap` each, in which `batch` requests
+    /// got an answer token.
+    pub fn stepped(&mut self, instance: u32, start: SimTime, gap: Span, steps: u32, batch: u32) {
         let steps = u64::from(steps);
         let end = start + gap.times(steps);
-        if end <= self.warm_up || start >= self.end || batch == 0 {
+        let busy = end.min(self.end).since(start.max(self.warm_up));
+        self.busy_ps += u128::from(busy.as_ps());
+        if end < self.warm_up || start >= self.end || batch == 0 {
             return;
         }
         let inside = if start >= self.warm_up && end <= self.end {
@@ -170,7 +176,7 @@ impl Collector {
         } else {
             let starts_before =
                 |time: SimTime| time.since(start).as_ps().div_ceil(gap.as_ps().max(1)).min(steps);
-            starts_before(self.end) - starts_before(self.warm_up)
+            starts_before(self.end).saturating_sub(starts_before(self.warm_up))
         };
         let reported = gap + self.output_time[instance as usize];
         self.itl.add(reported, inside * u64::from(batch));
@@ -212,12 +218,17 @@ impl Collector {
             self.count(live, |counts| &mut counts.queued);
         }
         let Some(instance) = instance else { return };
+        let state = if running { RequestState::Running } else { RequestState::Queued };
+        self.unanswered(live, instance, state);
+    }
+
+    /// Keeps what there is of a request that ended without its last token.
+    fn unanswered(&mut self, live: &Live, instance: u32, state: RequestState) {
         if live.first_token != SimTime::NEVER && self.is_measured(live) {
             let ttft = live.first_token - live.arrival + self.output_time[instance as usize];
             self.all.ttft.add(ttft, 1);
             self.classes[usize::from(live.class)].ttft.add(ttft, 1);
         }
-        let state = if running { RequestState::Running } else { RequestState::Queued };
         self.keep(live, instance, state);
     }
 
@@ -247,6 +258,10 @@ impl Collector {
             outcome.throughput_rps = self.all.measured.completed as f64 / window_s;
             outcome.output_tokens_per_s = self.output_tokens as f64 / window_s;
             outcome.total_tokens_per_s = (self.input_tokens + self.output_tokens) as f64 / window_s;
+        }
+        if window_s > 0.0 {
+            let possible_s = window_s * self.output_time.len() as f64;
+            outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }
         outcome.stability = self.stability();
         outcome.classes = classes.iter().zip(&mut self.classes).map(class_outcome).collect();

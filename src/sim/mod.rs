@@ -22,6 +22,7 @@ mod kv;
 mod live;
 mod order;
 pub mod outcome;
+pub mod reference;
 mod source;
 mod step;
 

@@ -142,7 +142,7 @@ pub struct InstanceOutcome {
     pub requests: u64,
     /// Of these, answered in full.
     pub completed: u64,
-    /// Waiting when the run was cut.
+    /// Waiting, or on the way to its wait queue, when the run was cut.
     pub queued: u64,
     /// In the batch when the run was cut.
     pub running: u64,
