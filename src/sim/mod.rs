@@ -22,6 +22,7 @@ mod kv;
 mod live;
 mod order;
 pub mod outcome;
+mod stability;
 mod step;
 
 pub use cluster::{Scratch, simulate};
