@@ -2,12 +2,11 @@
 
 mod bad_input;
 mod cli;
+mod findings;
 mod golden;
-mod laws;
 mod samplers;
 mod search_spaces;
 mod study;
 mod swarm;
-mod theory;
 mod tidy;
 mod twins;

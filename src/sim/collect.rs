@@ -3,13 +3,10 @@
 use crate::base::{Distribution, InstanceId, SimTime, Span};
 use crate::sim::live::Live;
 use crate::sim::outcome::{
-    ClassOutcome, Counts, Outcome, RequestRecord, RequestState, RunOptions, Stability, StepRecord,
-    Summary,
+    ClassOutcome, Counts, Outcome, RequestRecord, RequestState, RunOptions, StepRecord, Summary,
 };
 use crate::sim::source::Source;
-
-/// Intervals of the arrival time in which requests that come and go are counted.
-const INTERVALS: usize = 64;
+use crate::sim::stability::Flow;
 
 /// The distributions of one class, or of all.
 #[derive(Debug, Default)]
@@ -45,9 +42,7 @@ pub struct Collector {
     busy_ps: u128,
     input_tokens: u64,
     output_tokens: u64,
-    came: Vec<u64>,
-    went: Vec<u64>,
-    interval_ps: f64,
+    flow: Flow,
     requests: Vec<RequestRecord>,
     pub(super) steps: Vec<StepRecord>,
 }
@@ -67,20 +62,12 @@ impl Collector {
         self.scheduling_delay.clear();
         self.busy_ps = 0;
         (self.input_tokens, self.output_tokens) = (0, 0);
-        self.came.clear();
-        self.came.resize(INTERVALS, 0);
-        self.went.clear();
-        self.went.resize(INTERVALS, 0);
-        self.interval_ps = (self.end.as_ps() as f64 / INTERVALS as f64).max(1.0);
+        self.flow.reset(self.warm_up, self.end);
         self.requests.clear();
         if options.keep_requests {
             self.requests.resize(source.len(), RequestRecord::default());
         }
         self.steps.clear();
-    }
-
-    fn interval(&self, time: SimTime) -> usize {
-        ((time.as_ps() as f64 / self.interval_ps) as usize).min(INTERVALS)
     }
 
     fn is_measured(&self, live: &Live) -> bool {
@@ -102,18 +89,10 @@ impl Collector {
         }
     }
 
-    fn leave(&mut self, time: SimTime) {
-        let interval = self.interval(time);
-        if let Some(went) = self.went.get_mut(interval) {
-            *went += 1;
-        }
-    }
-
     /// A request reached the cluster.
     pub fn arrived(&mut self, live: &Live) {
         self.count(live, |counts| &mut counts.injected);
-        let interval = self.interval(live.arrival).min(INTERVALS - 1);
-        self.came[interval] += 1;
+        self.flow.came(live.arrival);
         if self.keep_requests && live.id as usize >= self.requests.len() {
             self.requests.resize(live.id as usize + 1, RequestRecord::default());
         }
@@ -126,7 +105,7 @@ impl Collector {
     /// A request was turned away at `now`.
     pub fn rejected(&mut self, live: &Live, now: SimTime) {
         self.count(live, |counts| &mut counts.rejected);
-        self.leave(now);
+        self.flow.turned_away(now);
         self.record(live, |record| record.state = RequestState::Rejected);
     }
 
@@ -146,13 +125,14 @@ impl Collector {
     /// A request can never be served by `instance`; it left at `now`.
     pub fn dropped(&mut self, live: &Live, instance: u32, now: SimTime) {
         self.count(live, |counts| &mut counts.dropped);
-        self.leave(now);
+        self.flow.turned_away(now);
         self.unanswered(live, instance, RequestState::Dropped);
     }
 
     /// A request entered a batch at `now`.
     pub fn scheduled(&mut self, live: &Live, now: SimTime) {
         if live.preemptions == 0 {
+            self.flow.began(now);
             if self.is_measured(live) {
                 self.scheduling_delay.add(now - live.arrival, 1);
             }
@@ -185,7 +165,7 @@ impl Collector {
     /// A request was answered in full; its last step ended at `finished`.
     pub fn completed(&mut self, live: &Live, instance: u32, finished: SimTime) {
         self.count(live, |counts| &mut counts.completed);
-        self.leave(finished);
+        self.flow.answered(finished);
         let output_time = self.output_time[instance as usize];
         let ttft = live.first_token - live.arrival + output_time;
         let gaps = u64::from(live.output.max(1) - 1);
@@ -263,60 +243,11 @@ impl Collector {
             let possible_s = window_s * self.output_time.len() as f64;
             outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }
-        outcome.stability = self.stability();
+        outcome.stability = self.flow.stability();
         outcome.classes = classes.iter().zip(&mut self.classes).map(class_outcome).collect();
         outcome.requests = std::mem::take(&mut self.requests);
         outcome.steps = std::mem::take(&mut self.steps);
     }
-
-    /// Whether the number of requests in the system still grows, see [`growth`].
-    fn stability(&self) -> Stability {
-        let mut inside = Vec::with_capacity(INTERVALS + 1);
-        let mut now = 0.0;
-        inside.push(now);
-        for (came, went) in self.came.iter().zip(&self.went) {
-            now += *came as f64 - *went as f64;
-            inside.push(now);
-        }
-        let first = self.interval(self.warm_up).min(INTERVALS);
-        let rate = self.counts.injected as f64 / self.end.as_secs().max(1e-9);
-        growth(&inside[first..], self.interval_ps / 1e12, rate)
-    }
-}
-
-/// Least slope of a queue that counts as growth, as a share of the arrival rate.
-const GROWTH_SHARE_MIN: f64 = 0.01;
-/// Standard errors by which the slope must exceed zero.
-const GROWTH_SIGMAS: f64 = 3.0;
-
-/// Judges the number of requests `inside` the system at the ends of intervals of `interval_s`
-/// seconds, under `rate` arrivals per second.
-///
-/// The slope is fitted by least squares. Its standard error takes the lag-one correlation of the
-/// residuals into account, since a queue forgets slowly. The system is unstable when the slope
-/// exceeds three standard errors and 1 % of the arrival rate.
-fn growth(inside: &[f64], interval_s: f64, rate: f64) -> Stability {
-    let n = inside.len() as f64;
-    if inside.len() < 8 {
-        return Stability::default();
-    }
-    let (mean_x, mean_y) = ((n - 1.0) / 2.0, inside.iter().sum::<f64>() / n);
-    let (mut sxx, mut sxy) = (0.0, 0.0);
-    for (x, y) in inside.iter().enumerate() {
-        sxx += (x as f64 - mean_x).powi(2);
-        sxy += (x as f64 - mean_x) * (y - mean_y);
-    }
-    let slope = sxy / sxx;
-    let residuals: Vec<f64> =
-        inside.iter().enumerate().map(|(x, y)| y - mean_y - slope * (x as f64 - mean_x)).collect();
-    let squares: f64 = residuals.iter().map(|r| r * r).sum();
-    let lagged: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
-    let correlation = if squares > 0.0 { (lagged / squares).clamp(0.0, 0.9) } else { 0.0 };
-    let inflation = (1.0 + correlation) / (1.0 - correlation);
-    let error = (squares / (n - 2.0) / sxx * inflation).sqrt();
-    let growth_rps = slope / interval_s;
-    let stable = slope <= GROWTH_SIGMAS * error || growth_rps <= GROWTH_SHARE_MIN * rate;
-    Stability { stable, growth_rps }
 }
 
 fn class_outcome((name, latencies): (&String, &mut Latencies)) -> ClassOutcome {
@@ -339,26 +270,5 @@ fn summary(distribution: &mut Distribution) -> Summary {
         p95_ms,
         p99_ms,
         max_ms: distribution.max_ms(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::{Rng, Stream};
-
-    #[test]
-    fn a_queue_that_grows_is_unstable_and_noise_is_not() {
-        let mut rng = Rng::new(1, Stream::Resampling, 0);
-        let mut level = 0.0;
-        let mut wander = |x: usize, slope: f64| {
-            level = 0.7 * level + 20.0 * rng.normal();
-            3000.0 + slope * x as f64 + level
-        };
-        let noise: Vec<f64> = (0..50).map(|x| wander(x, 0.0)).collect();
-        assert!(growth(&noise, 1.0, 500.0).stable);
-        let rising: Vec<f64> = (0..50).map(|x| wander(x, 8.0)).collect();
-        let verdict = growth(&rising, 1.0, 500.0);
-        assert!(!verdict.stable && (verdict.growth_rps - 8.0).abs() < 2.0, "{verdict:?}");
     }
 }

@@ -24,6 +24,7 @@ mod order;
 pub mod outcome;
 pub mod reference;
 mod source;
+mod stability;
 mod step;
 
 pub use cluster::{Scratch, simulate, simulate_drawn};

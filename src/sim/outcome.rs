@@ -107,10 +107,11 @@ pub struct Summary {
 /// Whether the system keeps up with its load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stability {
-    /// False when the number of requests in the system still grows at the end of the arrivals
-    /// by more than chance explains.
+    /// False when the wait queue, or the number of requests in the system, grows over the
+    /// measured window by more than chance explains: the fleet is too small, or the run too
+    /// short to tell.
     pub stable: bool,
-    /// Growth of the number of requests in the system, in requests per second.
+    /// That growth, in requests per second.
     pub growth_rps: f64,
 }
 
