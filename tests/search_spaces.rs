@@ -132,7 +132,8 @@ fn conditions_must_name_knobs_their_values_and_no_circle() {
     assert_eq!(one(told).2, "did you mean `routing.policy`?");
     let told = told_of_knobs(&format!("{routing}{weight}{{routing.policy: weigted}}}}\n"));
     assert_eq!(one(told).2, "did you mean `weighted`?");
-    let circle = "  pools.h100.instances: {int: [1, 5], when: {batching.max_running_requests: 9}}\n  \
+    let circle = "  pools.h100.instances:\n    {int: [1, 5], \
+                  when: {batching.max_running_requests: 9}}\n  \
                   batching.max_running_requests: {int: [9, 20], when: {pools.h100.instances: 2}}\n";
     let told = told_of_knobs(circle);
     assert!(told[0].1.contains("waits for itself"), "{told:?}");
@@ -199,7 +200,8 @@ fn problems_of_a_named_file_are_placed_in_it() {
 #[test]
 fn everything_is_told_at_once() {
     let text = "name: a/b\nknobs: {x: {int: [2, 1]}}\nseeds: {search: 0}\nbatch: 0\n\
-                budget: {evaluations: 0, wal: 1s}\npareto: [ttft_p99_ms]\nobjective: {minimize: x}\n";
+                budget: {evaluations: 0, wal: 1s}\npareto: [ttft_p99_ms]\n\
+                objective: {minimize: x}\n";
     let told = told(text);
     for expected in [
         "the search space needs `template`",

@@ -73,6 +73,7 @@ impl Evaluator for Synthetic<'_> {
 
 /// Capacity grows with instances, batch limit and routing; 12 instances are enough, but only with
 /// a batch limit of at least 230 and good routing. Round-robin needs 14.
+#[expect(clippy::unnecessary_wraps, reason = "it is a `Truth`, and others fail")]
 fn serving(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)> {
     let capacity =
         instances * 45.0 * (limit / 256.0).sqrt() * if routed_well { 1.02 } else { 0.88 };

@@ -215,7 +215,7 @@ fn read_parts(
     let knobs = read_knobs::read(fields, template);
     let require = fields.node("require");
     let require = require.map_or_else(Vec::new, |node| {
-        read_knobs::read_relations(node, &knobs.knobs, fields.problems())
+        read_knobs::read_relations(node, &knobs.list, fields.problems())
     });
     let classes = workload.map(|workload| {
         let classes = workload.clients.iter().map(|client| client.slo_class.clone());
@@ -229,7 +229,7 @@ fn read_parts(
     let goal = goal?;
     let space = SearchSpace {
         name,
-        knobs: knobs.knobs,
+        knobs: knobs.list,
         require,
         scale_groups: knobs.scale_groups,
         objective: goal.objective,

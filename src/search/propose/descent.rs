@@ -122,7 +122,7 @@ fn split(ask: &Ask<'_>, trial: &Trial, knob: usize, wanted: usize) -> Vec<Candid
         failed = count;
     }
     let gap = (held - failed) / step;
-    let parts = (wanted as i64 + 1).min(gap);
+    let parts = (wanted.cast_signed() as i64 + 1).min(gap);
     let splits = (1..parts).map(|part| held - step * (gap * part).div_euclid(parts).max(1));
     splits.map(|count| trial.candidate.with(ask.space, knob, KnobValue::Int(count))).collect()
 }

@@ -186,7 +186,7 @@ fn x_type(domain: &Domain) -> XType {
         Domain::Choice { labels } => XType::Enum(labels.len()),
         Domain::Int { low, step, .. } => match domain.levels() {
             Some(levels) if levels <= LEVELS_MAX => XType::Ord(
-                (0..levels as i64)
+                (0..levels.cast_signed())
                     .map(|level| cube::coordinate(domain, KnobValue::Int(low + step * level)))
                     .collect(),
             ),
