@@ -277,7 +277,7 @@ fn describe(args: &RunArgs, plan: &Plan) -> String {
     };
     format!(
         "workload {name}: {} requests/s{spacing}, about {} prompt and {} answer tokens each",
-        decimal(offered.requests_per_s, 2),
+        decimal(args.rate.unwrap_or(offered.requests_per_s), 2),
         decimal(offered.input_tokens_mean, 0),
         decimal(offered.output_tokens_mean, 0)
     )

@@ -48,6 +48,8 @@ pub fn usd(value: f64) -> String {
 pub fn figure(name: &str, value: f64) -> String {
     let plain = name.rsplit_once('.').map_or(name, |(_, plain)| plain);
     match plain {
+        // A million tokens cost cents, where two decimals would hide every difference.
+        cost if cost.starts_with("cost_per_million") => format!("${}", decimal(value, 4)),
         cost if cost.starts_with("cost_per_") => usd(value),
         latency if latency.ends_with("_ms") => ms(value),
         "instances" | "gpus" | "preemptions" => decimal(value, 0),

@@ -43,7 +43,7 @@ impl StudyReport<'_> {
                 show(score.high)
             );
         }
-        let _ = writeln!(header, "\nIt applies as it is: blis-opt run best-policy.yaml --rate R");
+        let _ = writeln!(header, "\nTo try it: blis-opt run best-policy.yaml --rate R");
         Some(header)
     }
 }

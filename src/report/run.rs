@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::cost::cost_lines;
 use super::estimate::Estimate;
-use super::number::{count, decimal, milliseconds_digits, ms, percent, plural, usd};
+use super::number::{count, decimal, figure, milliseconds_digits, ms, percent, plural, usd};
 use super::table::Table;
 use crate::policy::PolicyBundle;
 use crate::search::metric::Figures;
@@ -118,10 +118,11 @@ impl RunReport {
         }
         let growth = unstable.iter().map(|(_, outcome)| outcome.stability.growth_rps);
         let growth = growth.fold(f64::NEG_INFINITY, f64::max);
+        let up_to = if unstable.len() > 1 { "up to " } else { "" };
         let mut text = format!(
             "\nUNSTABLE: the fleet cannot keep up. The number of requests in the system grows by \
-             {} requests/s,\nso the latencies below depend on how long the run lasts; a longer run \
-             shows larger ones.\n",
+             {up_to}{} requests/s,\nso the latencies below depend on how long the run lasts; a longer \
+             run shows larger ones.\n",
             decimal(growth, 2)
         );
         if unstable.len() < self.outcomes.len() {
@@ -218,7 +219,10 @@ impl RunReport {
     }
 
     fn cost_line(&self) -> String {
-        let per_million = |name| self.figure(name).map_or("-".to_owned(), |cost| cost.show(usd));
+        let per_million = |name| {
+            let cost = self.figure(name);
+            cost.map_or("-".to_owned(), |cost| cost.show(|value| figure(name, value)))
+        };
         format!(
             "{} per hour; {} per million output tokens, {} per million tokens",
             usd(self.bundle.cost_per_hour()),
