@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod golden;
+mod laws;
 mod samplers;
 mod study;
 mod swarm;
