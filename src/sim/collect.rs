@@ -1,7 +1,7 @@
 //! Gathers the figures of a run while it runs.
 
 use crate::base::{Distribution, InstanceId, SimTime, Span};
-use crate::sim::live::Live;
+use crate::sim::live::{Live, Phase};
 use crate::sim::outcome::{
     ClassOutcome, Counts, Outcome, RequestRecord, RequestState, RunOptions, StepRecord, Summary,
 };
@@ -125,7 +125,10 @@ impl Collector {
     /// A request can never be served by `instance`; it left at `now`.
     pub fn dropped(&mut self, live: &Live, instance: u32, now: SimTime) {
         self.count(live, |counts| &mut counts.dropped);
-        self.flow.turned_away(now);
+        match live.phase {
+            Phase::Pending | Phase::Waiting => self.flow.turned_away(now),
+            Phase::Prefilling | Phase::Decoding => self.flow.ended(now),
+        }
         self.unanswered(live, instance, RequestState::Dropped);
     }
 
@@ -165,7 +168,7 @@ impl Collector {
     /// A request was answered in full; its last step ended at `finished`.
     pub fn completed(&mut self, live: &Live, instance: u32, finished: SimTime) {
         self.count(live, |counts| &mut counts.completed);
-        self.flow.answered(finished);
+        self.flow.ended(finished);
         let output_time = self.output_time[instance as usize];
         let ttft = live.first_token - live.arrival + output_time;
         let gaps = u64::from(live.output.max(1) - 1);

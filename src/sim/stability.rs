@@ -53,8 +53,8 @@ impl Flow {
         add_one(&mut self.begun, place);
     }
 
-    /// A request that had begun was answered.
-    pub fn answered(&mut self, time: SimTime) {
+    /// A request that had begun left.
+    pub fn ended(&mut self, time: SimTime) {
         let place = self.place(time);
         add_one(&mut self.left, place);
     }
@@ -62,7 +62,7 @@ impl Flow {
     /// A request left without having begun.
     pub fn turned_away(&mut self, time: SimTime) {
         self.began(time);
-        self.answered(time);
+        self.ended(time);
     }
 
     /// The verdict.
@@ -209,7 +209,7 @@ mod tests {
             free = begin + 1.0 / capacity;
             flow.came(at(now));
             flow.began(at(begin));
-            flow.answered(at(begin + (6.0 + 3.0 * rng.normal()).max(0.1)));
+            flow.ended(at(begin + (6.0 + 3.0 * rng.normal()).max(0.1)));
         }
         flow
     }
