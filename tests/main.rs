@@ -9,5 +9,6 @@ mod samplers;
 mod search_spaces;
 mod study;
 mod swarm;
+mod theory;
 mod tidy;
 mod twins;
