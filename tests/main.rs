@@ -10,5 +10,6 @@ mod samplers;
 mod search_spaces;
 mod study;
 mod swarm;
+mod theory;
 mod tidy;
 mod twins;
