@@ -36,7 +36,8 @@ const RATE: &str = "{rate: 100}";
 #[test]
 fn steps_of_minutes_end_at_the_end_of_the_clock() {
     let slowest = "pools: {a: {instances: 1, alpha: [100000000, 100000, 100000000], \
-                   beta: [100000000, 100000, 100000]}}";
+                   beta: [100000000, 100000, 100000]}}\n\
+                   batching: {max_running_requests: 1}";
     let outcome = run(slowest, RATE, 300);
     assert!(is_conserved(&outcome) && outcome.counts.completed < 300, "{:?}", outcome.counts);
     assert!(outcome.end_s < 107.0 * 86_400.0);
