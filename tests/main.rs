@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod findings;
 mod golden;
+mod laws;
 mod samplers;
 mod search_spaces;
 mod study;
