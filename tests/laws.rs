@@ -479,9 +479,13 @@ fn slowed(scenario: &Scenario, factor: u64) -> Scenario {
         }
     };
     let span = |length: &mut Span| *length = length.times(factor);
-    trace.arrival.iter_mut().for_each(point);
+    for arrival in &mut trace.arrival {
+        point(arrival);
+    }
     point(&mut trace.end);
-    trace.clients.iter_mut().for_each(|client| span(&mut client.think_time));
+    for client in &mut trace.clients {
+        span(&mut client.think_time);
+    }
     point(&mut options.horizon);
     point(&mut options.warm_up);
     span(&mut bundle.admission_latency);
@@ -495,7 +499,9 @@ fn slowed(scenario: &Scenario, factor: u64) -> Scenario {
         *refill_rate /= factor as f64;
     }
     if let Priority::SloDeadline(targets) = &mut bundle.priority {
-        targets.iter_mut().for_each(|(_, target)| span(target));
+        for (_, target) in targets {
+            span(target);
+        }
     }
     slowed
 }
@@ -551,7 +557,9 @@ fn weights_of_scorers_are_only_compared() {
     for_all(170_000, CASES, |scenario| {
         let mut heavy = scenario.clone();
         if let Routing::Weighted(scorers) = &mut heavy.bundle.routing {
-            scorers.iter_mut().for_each(|(_, weight)| *weight *= 8.0);
+            for (_, weight) in scorers {
+                *weight *= 8.0;
+            }
         }
         ensure(run(scenario) == run(&heavy), || "a power of two shows".into())
     });

@@ -10,7 +10,10 @@ use blis_opt::policy::{
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
 };
 use blis_opt::sim::RunOptions;
-use blis_opt::workload::{Chain, ClientInfo, NO_CHAIN, Request, Trace};
+use blis_opt::workload::{
+    Arrivals, Chain, Clamp, ClientInfo, ClientSpec, Growth, Lengths, NO_CHAIN, Pacing, Prefix,
+    Prompt, Request, Sessions, Trace, WorkloadSpec,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A fleet, its policies, its requests and what part of the run is looked at.
@@ -363,6 +366,17 @@ struct Shape {
     round_max: u32,
 }
 
+impl Shape {
+    /// A group and its length, or none of them once in `times`.
+    fn group(&self, dice: &mut Dice, times: u32) -> (u32, u32) {
+        if self.groups.is_empty() || dice.once_in(times) {
+            (NO_CHAIN, 0)
+        } else {
+            dice.pick(&self.groups)
+        }
+    }
+}
+
 fn trace(dice: &mut Dice) -> Trace {
     let mut trace = Trace {
         classes: vec!["default".into(), "gold".into(), "iron".into()],
@@ -420,10 +434,7 @@ fn groups(dice: &mut Dice, trace: &mut Trace) -> Vec<(u32, u32)> {
 
 fn single(dice: &mut Dice, shape: &Shape, now_us: u64) -> Request {
     let own = dice.between(1, shape.input_max);
-    let (chain, shared) = match shape.groups.is_empty() || dice.once_in(3) {
-        true => (NO_CHAIN, 0),
-        false => dice.pick(&shape.groups),
-    };
+    let (chain, shared) = shape.group(dice, 3);
     Request {
         arrival: SimTime::from_us(now_us),
         input: if dice.once_in(4) { own } else { own + shared },
@@ -446,10 +457,7 @@ fn session(
     now_us: u64,
     entries: &mut Vec<Vec<Request>>,
 ) {
-    let (parent, start) = match shape.groups.is_empty() || dice.once_in(2) {
-        true => (NO_CHAIN, 0),
-        false => dice.pick(&shape.groups),
-    };
+    let (parent, start) = shape.group(dice, 2);
     chains.push(Chain { parent, start });
     let chain = chains.len() as u32 - 1;
     let client = ClientId(dice.between(0, 2));
@@ -458,10 +466,8 @@ fn session(
     let mut history = start;
     let mut rounds = Vec::new();
     for round in 0..dice.between(2, shape.round_max) {
-        let arrival = match open || round == 0 {
-            true => SimTime::from_us(at_us),
-            false => SimTime::NEVER,
-        };
+        let waits = round > 0 && !open;
+        let arrival = if waits { SimTime::NEVER } else { SimTime::from_us(at_us) };
         let input = history + dice.between(1, shape.input_max.div_ceil(4));
         let output = output(dice, shape);
         rounds.push(Request { arrival, input, output, client, chain, shared: u32::MAX });
@@ -474,5 +480,38 @@ fn session(
         entries.extend(rounds.into_iter().map(|round| vec![round]));
     } else {
         entries.push(rounds);
+    }
+}
+
+/// A random workload of a few clients, some with sessions, some with a shared prefix.
+pub fn workload(case: u64) -> WorkloadSpec {
+    let dice = &mut Dice::new(case);
+    let clients = (0..dice.between(1, 3)).map(|_| client(dice)).collect();
+    let aggregate_rate = f64::from(dice.pick(&[5, 20, 60]));
+    WorkloadSpec { aggregate_rate, horizon: None, num_requests: None, seed: None, clients }
+}
+
+fn client(dice: &mut Dice) -> ClientSpec {
+    let sessions = Sessions {
+        max_rounds: dice.between(1, 5),
+        think_time: dice.span(100_000),
+        growth: dice.pick(&[Growth::Accumulate, Growth::None]),
+        pacing: dice.pick(&[Pacing::Closed, Pacing::Closed, Pacing::Open]),
+        single: dice.once_in(5),
+    };
+    let group = dice.pick(&["system", "other"]).to_owned();
+    let prefix = Prefix { group, length: dice.between(1, 80) };
+    let mean = f64::from(dice.between(2, 80));
+    ClientSpec {
+        name: "client".into(),
+        tenant: "tenant".into(),
+        slo_class: dice.pick(&["default", "gold", "iron"]).into(),
+        rate_fraction: f64::from(dice.between(1, 4)),
+        arrivals: dice.pick(&[Arrivals::Poisson, Arrivals::Gamma { cv: 2.0 }]),
+        prompt: Prompt::Text(Lengths::gaussian(mean, mean, 1.0, 200.0)),
+        output: Lengths::Exponential { mean: 1.0 + mean / 2.0, clamp: Clamp::NONE },
+        prefix: dice.once_in(2).then_some(prefix),
+        windows: Vec::new(),
+        sessions: dice.once_in(2).then_some(sessions),
     }
 }

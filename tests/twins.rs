@@ -2,9 +2,10 @@
 //!
 //! `BLIS_OPT_TWIN_CASES` says how many random scenarios are tried (2,500 unless set).
 
-use blis_opt::base::SimTime;
+use blis_opt::base::{SimTime, Span};
 use blis_opt::sim::outcome::{RequestRecord, RequestState, Stability, SteadyMeans, Summary};
-use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate};
+use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate, simulate_drawn};
+use blis_opt::workload::{Limits, generate};
 use std::cell::RefCell;
 use std::fmt::Debug;
 
@@ -68,6 +69,28 @@ fn fast_and_slow_agree_on_random_scenarios() {
         agreed(scenario, &mut scratch.borrow_mut())?;
         Ok(())
     });
+}
+
+#[test]
+fn requests_drawn_when_due_are_those_of_the_trace() {
+    let mut scratch = Scratch::default();
+    for case in 0..400 {
+        drawn_agrees(case, &mut scratch).unwrap_or_else(|wrong| panic!("case {case}: {wrong}"));
+    }
+}
+
+fn drawn_agrees(case: u64, scratch: &mut Scratch) -> Result<(), String> {
+    let Scenario { bundle, options, .. } = Scenario::random(200_000 + case);
+    let (spec, duration) = (swarm::workload(case), Span::from_secs(1.0));
+    let limits = Limits { duration: Some(duration), max_requests: None };
+    let drawn = simulate_drawn(&bundle, (&spec, case, duration), &options, scratch);
+    let trace = generate(&spec, case, limits);
+    let mut listed = agreed(&Scenario { bundle, trace, options }, scratch)?;
+    // Records of drawn requests end with the last that came.
+    let never = listed.requests.split_off(drawn.requests.len());
+    same("never came", &never, &vec![RequestRecord::default(); never.len()])?;
+    agree(&drawn, &listed)?;
+    same("stability", &[drawn.stability], &[listed.stability])
 }
 
 #[test]
@@ -156,5 +179,5 @@ fn busy_is_a_share_of_the_measured_window() {
     scenario.trace.end = SimTime::from_us(6_000);
     scenario.options.warm_up = SimTime::from_us(2_000);
     let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
-    assert_eq!(outcome.busy_fraction, 0.75);
+    assert!((outcome.busy_fraction - 0.75).abs() < 1e-15, "{}", outcome.busy_fraction);
 }

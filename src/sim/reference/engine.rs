@@ -201,10 +201,8 @@ impl Engine {
         let mut at = 0;
         while at < self.running.len() && budget > 0 {
             let request = &requests[self.running[at]];
-            let new = match request.decodes() {
-                true => 1,
-                false => chunk(request.input - request.progress, budget),
-            };
+            let rest = request.input.saturating_sub(request.progress);
+            let new = if request.decodes() { 1 } else { chunk(rest, budget) };
             let id = request.id;
             if self.kv.can_never_hold(&request.holding, new) {
                 self.running.remove(at);
