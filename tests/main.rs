@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cli;
+mod extremes;
 mod findings;
 mod golden;
 mod laws;
@@ -9,5 +10,6 @@ mod samplers;
 mod search_spaces;
 mod study;
 mod swarm;
+mod theory;
 mod tidy;
 mod twins;

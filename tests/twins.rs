@@ -3,7 +3,7 @@
 //! `BLIS_OPT_TWIN_CASES` says how many random scenarios are tried (2,500 unless set).
 
 use blis_opt::base::SimTime;
-use blis_opt::sim::outcome::{RequestRecord, RequestState, Stability, Summary};
+use blis_opt::sim::outcome::{RequestRecord, RequestState, Stability, SteadyMeans, Summary};
 use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate};
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -37,6 +37,7 @@ pub fn agree(fast: &Outcome, slow: &Outcome) -> Result<(), String> {
         let mut rest = outcome.clone();
         (rest.steps, rest.requests, rest.instances, rest.classes) = Default::default();
         rest.stability = Stability::default();
+        rest.steady = SteadyMeans::default();
         if rest.itl.count > EXACT_MAX {
             rest.itl = Summary { count: rest.itl.count, ..Summary::default() };
         }
