@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use super::cost::cost_lines;
 use super::estimate::Estimate;
-use super::number::{count, decimal, figure, milliseconds_digits, ms, percent, plural, rate, usd};
+use super::number::{
+    count, decimal, figure, milliseconds_digits, ms, percent, plural, rate_digits, usd,
+};
 use super::table::Table;
 use crate::policy::PolicyBundle;
 use crate::search::metric::Figures;
