@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cli;
+mod extremes;
 mod findings;
 mod golden;
 mod laws;

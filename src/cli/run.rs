@@ -12,7 +12,7 @@ use super::{load, output};
 use crate::base::Span;
 use crate::config::{Defaults, Node, Problems, Value, span_from_text};
 use crate::policy::{PolicyBundle, read_bundle};
-use crate::report::number::{decimal, plural};
+use crate::report::number::{decimal, plural, rate};
 use crate::report::{RunReport, requests_csv};
 use crate::search::runs::{Offer, RunLength, RunWishes, run_length};
 use crate::search::{Figures, FitnessWeights};
@@ -277,7 +277,7 @@ fn describe(args: &RunArgs, plan: &Plan) -> String {
     };
     format!(
         "workload {name}: {} requests/s{spacing}, about {} prompt and {} answer tokens each",
-        decimal(args.rate.unwrap_or(offered.requests_per_s), 2),
+        rate(args.rate.unwrap_or(offered.requests_per_s)),
         decimal(offered.input_tokens_mean, 0),
         decimal(offered.output_tokens_mean, 0)
     )

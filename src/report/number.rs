@@ -55,9 +55,14 @@ pub fn figure(name: &str, value: f64) -> String {
         "instances" | "gpus" | "preemptions" => decimal(value, 0),
         requests if requests.ends_with("_requests") => decimal(value, 0),
         rate if rate.ends_with("_per_s") => decimal(value, 0),
-        rate if rate.ends_with("_rps") => decimal(value, 2),
+        per_second if per_second.ends_with("_rps") => rate(value),
         _ => decimal(value, 4),
     }
+}
+
+/// Something per second: two decimals, four below 1.
+pub fn rate(value: f64) -> String {
+    decimal(value, if value.abs() < 1.0 { 4 } else { 2 })
 }
 
 /// A share in [0, 1] as a percentage with two decimals.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::cost::cost_lines;
 use super::estimate::Estimate;
-use super::number::{count, decimal, figure, milliseconds_digits, ms, percent, plural, usd};
+use super::number::{count, decimal, figure, milliseconds_digits, ms, percent, plural, rate, usd};
 use super::table::Table;
 use crate::policy::PolicyBundle;
 use crate::search::metric::Figures;
@@ -120,9 +120,9 @@ impl RunReport {
         let growth = growth.fold(f64::NEG_INFINITY, f64::max);
         let up_to = if unstable.len() > 1 { "up to " } else { "" };
         let mut text = format!(
-            "\nUNSTABLE: the fleet cannot keep up. The number of requests in the system grows by \
-             {up_to}{} requests/s,\nso the latencies below depend on how long the run lasts; a longer \
-             run shows larger ones.\n",
+            "\nUNSTABLE: the fleet cannot keep up. Requests in the system grow by {up_to}{} \
+             requests/s,\nso the latencies below depend on how long the run lasts; a longer run \
+             shows larger ones.\n",
             decimal(growth, 2)
         );
         if unstable.len() < self.outcomes.len() {
@@ -154,7 +154,7 @@ impl RunReport {
                 "throughput",
                 format!(
                     "{} requests/s, {} output tokens/s, {} tokens/s",
-                    show(|o| o.throughput_rps, 2),
+                    self.estimate(|o| o.throughput_rps).show(rate),
                     show(|o| o.output_tokens_per_s, 0),
                     show(|o| o.total_tokens_per_s, 0)
                 ),

@@ -145,11 +145,12 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
 
 impl<S: Source> Cluster<'_, S> {
     fn run(&mut self) {
+        let horizon = self.horizon();
         loop {
             let (kind, cluster) = self.next_cluster_event();
             let (due, instance) = self.s.agenda.first();
             let now = cluster.min(due);
-            if now == SimTime::NEVER || now > self.options.horizon {
+            if now == SimTime::NEVER || now > horizon {
                 return;
             }
             if due < cluster {
@@ -319,10 +320,15 @@ impl<S: Source> Cluster<'_, S> {
         agenda.set(instance, engine.due());
     }
 
+    /// The last point at which anything happens.
+    fn horizon(&self) -> SimTime {
+        self.options.horizon.min(SimTime::LAST)
+    }
+
     /// Cuts what still runs at the horizon and gathers the figures.
     fn finish(mut self) -> Outcome {
         let mut outcome = Outcome::default();
-        let horizon = self.options.horizon;
+        let horizon = self.horizon();
         for queue in [&self.s.admissions, &self.s.routings] {
             for &(_, slot) in queue {
                 self.s.collect.cut(&self.s.slots[slot], None, false);

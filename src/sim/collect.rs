@@ -1,9 +1,11 @@
 //! Gathers the figures of a run while it runs.
 
 use crate::base::{Distribution, InstanceId, SimTime, Span};
+use crate::sim::course::Course;
 use crate::sim::live::{Live, Phase};
 use crate::sim::outcome::{
-    ClassOutcome, Counts, Outcome, RequestRecord, RequestState, RunOptions, StepRecord, Summary,
+    ClassOutcome, Counts, Outcome, RequestRecord, RequestState, RunOptions, SteadyMeans,
+    StepRecord, Summary,
 };
 use crate::sim::source::Source;
 use crate::sim::stability::Flow;
@@ -43,6 +45,8 @@ pub struct Collector {
     input_tokens: u64,
     output_tokens: u64,
     flow: Flow,
+    ttft_course: Course,
+    e2e_course: Course,
     requests: Vec<RequestRecord>,
     pub(super) steps: Vec<StepRecord>,
 }
@@ -63,6 +67,8 @@ impl Collector {
         self.busy_ps = 0;
         (self.input_tokens, self.output_tokens) = (0, 0);
         self.flow.reset(self.warm_up, self.end);
+        self.ttft_course.reset(self.warm_up, self.end);
+        self.e2e_course.reset(self.warm_up, self.end);
         self.requests.clear();
         if options.keep_requests {
             self.requests.resize(source.len(), RequestRecord::default());
@@ -177,6 +183,8 @@ impl Collector {
         if self.is_measured(live) {
             self.input_tokens += u64::from(live.input);
             self.output_tokens += u64::from(live.output);
+            self.ttft_course.add(live.arrival, ttft);
+            self.e2e_course.add(live.arrival, e2e);
             let class = &mut self.classes[usize::from(live.class)];
             for latencies in [&mut self.all, class] {
                 latencies.ttft.add(ttft, 1);
@@ -247,6 +255,10 @@ impl Collector {
             outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }
         outcome.stability = self.flow.stability();
+        outcome.steady = SteadyMeans {
+            ttft_ms: self.ttft_course.steady_mean(),
+            e2e_ms: self.e2e_course.steady_mean(),
+        };
         outcome.classes = classes.iter().zip(&mut self.classes).map(class_outcome).collect();
         outcome.requests = std::mem::take(&mut self.requests);
         outcome.steps = std::mem::take(&mut self.steps);

@@ -344,7 +344,8 @@ impl Engine {
             return;
         }
         let Some(finish) = self.next_finish(cx.slots) else { return };
-        let mut length = finish - self.steps - 1;
+        let longest = SimTime::LAST.as_ps() / self.run_step.as_ps();
+        let mut length = (finish - self.steps - 1).min(longest.min(u64::from(u32::MAX)) as u32);
         if has_room && let Some(&Reverse((time, ..))) = self.pending.peek() {
             length = length.min(self.run_steps_before(time));
         }

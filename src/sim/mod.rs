@@ -17,6 +17,7 @@ mod agenda;
 mod block_map;
 mod cluster;
 mod collect;
+mod course;
 mod engine;
 mod kv;
 mod live;

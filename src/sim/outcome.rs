@@ -1,5 +1,6 @@
 //! What a run tells: every figure a report, an objective or a constraint may name.
 
+use crate::base::batch_means::SteadyMean;
 use crate::base::{InstanceId, SimTime};
 
 /// Which part of a run is measured and what is kept.
@@ -55,6 +56,8 @@ pub struct Outcome {
     pub busy_fraction: f64,
     /// Whether the queue stopped growing.
     pub stability: Stability,
+    /// How well this one run tells its means.
+    pub steady: SteadyMeans,
     /// Jain's index of requests served per instance: 1 all alike, 1/n all on one.
     pub jain_fairness: f64,
     /// Per SLO class, in the order of the trace's classes.
@@ -119,6 +122,16 @@ impl Default for Stability {
     fn default() -> Self {
         Self { stable: true, growth_rps: 0.0 }
     }
+}
+
+/// Means of completed measured requests with their intervals from one run, by batch means over
+/// equal intervals of the measured window; absent where too few requests completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SteadyMeans {
+    /// Arrival to first token, in milliseconds.
+    pub ttft_ms: Option<SteadyMean>,
+    /// Arrival to last token, in milliseconds.
+    pub e2e_ms: Option<SteadyMean>,
 }
 
 /// The figures of one SLO class.
