@@ -62,7 +62,12 @@ pub fn figure(name: &str, value: f64) -> String {
 
 /// Something per second: two decimals, four below 1.
 pub fn rate(value: f64) -> String {
-    decimal(value, if value.abs() < 1.0 { 4 } else { 2 })
+    decimal(value, rate_digits(value))
+}
+
+/// How many decimals of `value` per second are of use.
+pub fn rate_digits(value: f64) -> usize {
+    if value.abs() < 1.0 { 4 } else { 2 }
 }
 
 /// A share in [0, 1] as a percentage with two decimals.

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use super::cost::cost_lines;
 use super::estimate::Estimate;
-use super::number::{count, decimal, figure, milliseconds_digits, ms, percent, plural, rate, usd};
+use super::number::{
+    count, decimal, figure, milliseconds_digits, ms, percent, plural, rate_digits, usd,
+};
 use super::table::Table;
 use crate::policy::PolicyBundle;
 use crate::search::metric::Figures;
@@ -149,12 +151,13 @@ impl RunReport {
             self.estimate(figure).show(|value| decimal(value, digits))
         };
         let share = |figure: fn(&Outcome) -> f64| self.estimate(figure).show(percent);
+        let requests = self.estimate(|outcome| outcome.throughput_rps);
         let mut lines: Vec<(&str, String)> = vec![
             (
                 "throughput",
                 format!(
                     "{} requests/s, {} output tokens/s, {} tokens/s",
-                    self.estimate(|o| o.throughput_rps).show(rate),
+                    requests.show(|value| decimal(value, rate_digits(requests.mean))),
                     show(|o| o.output_tokens_per_s, 0),
                     show(|o| o.total_tokens_per_s, 0)
                 ),
@@ -289,7 +292,7 @@ impl RunReport {
             "preemptions",
             "cache hits",
             "KV peak",
-            "busy",
+            "busy, whole run",
         ]);
         let pools = self.bundle.pools.iter().flat_map(|pool| {
             std::iter::repeat_n((pool.name.as_str(), pool.kv_blocks), pool.instances as usize)

@@ -65,6 +65,7 @@ impl StudyReport<'_> {
     }
 
     fn promises_table(&self, trial: &Trial, met: &Verification) -> Table {
+        let word = |kept: bool| if kept { "kept" } else { "broken" };
         let header = ["promise", "fresh seeds", "from", "to", "in the search", "verdict"];
         let mut table = Table::new(header).words(5);
         let pairs = met.score.constraints.iter().zip(&trial.score.constraints);
@@ -77,14 +78,14 @@ impl StudyReport<'_> {
                 show(fresh.low),
                 show(fresh.high),
                 show(searched.mean),
-                verdict(fresh).to_owned(),
+                word(fresh.holds && fresh.confident).to_owned(),
             ]);
         }
         let (fresh, searched) = (met.score.stable, trial.score.stable);
-        let word = |stable: bool| if stable { "stable" } else { "unstable" }.to_owned();
-        let verdict = if fresh { "kept" } else { "broken" }.to_owned();
+        let stable = |stable: bool| if stable { "stable" } else { "unstable" }.to_owned();
         let blank = String::new;
-        table.row(["stable".to_owned(), word(fresh), blank(), blank(), word(searched), verdict]);
+        let (now, before) = (stable(fresh), stable(searched));
+        table.row(["stable".to_owned(), now, blank(), blank(), before, word(fresh).to_owned()]);
         table
     }
 
@@ -218,15 +219,6 @@ fn unstable(runs: &[Run]) -> Option<String> {
             figure("growth_rps", growth)
         )
     })
-}
-
-/// Whether a promise is kept, and how surely.
-fn verdict(score: &ConstraintScore) -> &'static str {
-    match (score.holds, score.confident) {
-        (false, _) => "broken",
-        (true, false) => "kept on average",
-        (true, true) => "kept",
-    }
 }
 
 /// ` (12 % of the limit)`; empty for a limit of zero.

@@ -22,7 +22,6 @@ impl StudyReport<'_> {
         warnings.extend(self.few_seeds());
         if let Some(winner) = self.winner() {
             warnings.extend(self.edges(&winner.candidate));
-            warnings.extend(self.uncertain_promises());
         }
         warnings.extend(self.ranked_hardware());
         warnings.extend(self.still_improving());
@@ -66,17 +65,6 @@ impl StudyReport<'_> {
             ));
         }
         warnings
-    }
-
-    /// Promises kept on average whose interval reaches past the limit.
-    fn uncertain_promises(&self) -> Vec<String> {
-        let Some(winning) = self.state.winning() else { return Vec::new() };
-        let pairs = self.space.constraints.iter().zip(&winning.score.constraints);
-        let uncertain = pairs.filter(|(_, score)| score.holds && !score.confident);
-        let sentence = |promise: &dyn std::fmt::Display| {
-            format!("`{promise}` holds on average, but its 95 % interval reaches past the limit")
-        };
-        uncertain.map(|(promise, _)| sentence(promise)).collect()
     }
 
     /// Rows of the coefficients' table were fitted one by one.

@@ -42,6 +42,8 @@ pub struct Collector {
     scheduling_delay: Distribution,
     /// Picoseconds spent stepping in the measured window, over all instances.
     busy_ps: u128,
+    /// Requests answered in the measured window, and their tokens.
+    answered: u64,
     input_tokens: u64,
     output_tokens: u64,
     flow: Flow,
@@ -65,7 +67,7 @@ impl Collector {
         self.itl.clear();
         self.scheduling_delay.clear();
         self.busy_ps = 0;
-        (self.input_tokens, self.output_tokens) = (0, 0);
+        (self.answered, self.input_tokens, self.output_tokens) = (0, 0, 0);
         self.flow.reset(self.warm_up, self.end);
         self.ttft_course.reset(self.warm_up, self.end);
         self.e2e_course.reset(self.warm_up, self.end);
@@ -180,9 +182,12 @@ impl Collector {
         let gaps = u64::from(live.output.max(1) - 1);
         let decoding = (finished - live.first_token - live.starved) + output_time.times(gaps);
         let e2e = ttft + decoding;
-        if self.is_measured(live) {
+        if finished >= self.warm_up && finished < self.end {
+            self.answered += 1;
             self.input_tokens += u64::from(live.input);
             self.output_tokens += u64::from(live.output);
+        }
+        if self.is_measured(live) {
             self.ttft_course.add(live.arrival, ttft);
             self.e2e_course.add(live.arrival, e2e);
             let class = &mut self.classes[usize::from(live.class)];
@@ -246,7 +251,7 @@ impl Collector {
         outcome.itl = summary(&mut self.itl);
         outcome.scheduling_delay = summary(&mut self.scheduling_delay);
         if window_s > 0.0 {
-            outcome.throughput_rps = self.all.measured.completed as f64 / window_s;
+            outcome.throughput_rps = self.answered as f64 / window_s;
             outcome.output_tokens_per_s = self.output_tokens as f64 / window_s;
             outcome.total_tokens_per_s = (self.input_tokens + self.output_tokens) as f64 / window_s;
         }

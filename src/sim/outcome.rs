@@ -38,11 +38,11 @@ pub struct Outcome {
     pub e2e: Summary,
     /// Arrival to the step that first admitted the request.
     pub scheduling_delay: Summary,
-    /// Measured requests completed per second of window.
+    /// Requests answered in the measured window per second of it, whenever they arrived.
     pub throughput_rps: f64,
-    /// Answer tokens of those requests per second of window.
+    /// Their answer tokens per second of window.
     pub output_tokens_per_s: f64,
-    /// Prompt and answer tokens of those requests per second of window.
+    /// Their prompt and answer tokens per second of window.
     pub total_tokens_per_s: f64,
     /// Prefix-cache hits over hits and misses, in blocks, whole run.
     pub cache_hit_rate: f64,

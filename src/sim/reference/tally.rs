@@ -16,15 +16,19 @@ pub(super) fn outcome(cluster: &Cluster, options: &RunOptions) -> Outcome {
     let all: Vec<&Request> = cluster.requests.iter().collect();
     let measured: Vec<&Request> =
         all.iter().copied().filter(|request| request.arrival >= options.warm_up).collect();
-    let completed = || measured.iter().filter(|r| r.state == RequestState::Completed);
     let end = trace.end.min(options.horizon);
+    let in_window = |r: &&&Request| {
+        r.state == RequestState::Completed
+            && r.finished.is_some_and(|at| at >= options.warm_up && at < end)
+    };
+    let answered = || all.iter().filter(in_window);
     let gaps = cluster.gaps.iter().filter(|gap| gap.1 >= options.warm_up && gap.1 < end);
     let hits: u64 = cluster.engines.iter().map(|engine| engine.kv.hits).sum();
     let misses: u64 = cluster.engines.iter().map(|engine| engine.kv.misses).sum();
     let window_s = end.since(options.warm_up).as_secs();
     let per_s = |count: u64| if window_s > 0.0 { count as f64 / window_s } else { 0.0 };
-    let input_tokens: u64 = completed().map(|r| u64::from(r.input)).sum();
-    let output_tokens: u64 = completed().map(|r| u64::from(r.output)).sum();
+    let input_tokens: u64 = answered().map(|r| u64::from(r.input)).sum();
+    let output_tokens: u64 = answered().map(|r| u64::from(r.output)).sum();
     let delay = |r: &&Request| r.first_scheduled.map(|at| at - r.arrival);
     let mut outcome = Outcome {
         counts: counts(&all),
@@ -35,7 +39,7 @@ pub(super) fn outcome(cluster: &Cluster, options: &RunOptions) -> Outcome {
         tpot: tpot(&measured),
         itl: summary(gaps.map(|gap| gap.2)),
         e2e: e2e(&measured),
-        throughput_rps: per_s(completed().count() as u64),
+        throughput_rps: per_s(answered().count() as u64),
         output_tokens_per_s: per_s(output_tokens),
         total_tokens_per_s: per_s(input_tokens + output_tokens),
         kv_utilization_mean: kv_utilization_mean(&cluster.engines),
