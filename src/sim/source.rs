@@ -1,12 +1,21 @@
 //! Where the requests of a run come from: a trace, or a generator that keeps nothing.
 
-use crate::base::{RequestId, SimTime};
+use crate::base::{RequestId, SimTime, Span};
 use crate::policy::view::ChainBlocks;
-use crate::workload::{Chain, ClientInfo, Generator, Request, Trace};
+use crate::workload::{Chain, ClientInfo, Generator, Request, Trace, User};
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
+/// Tokens from here on name users of closed loops; ids are below.
+const FIRST_USER: u32 = 1 << 31;
+/// A user who was turned away thinks for at least as long before asking something else; without
+/// it, users who do not think would ask endlessly at one instant.
+const REFUSED_PAUSE: Span = Span::from_us(1_000_000);
+
 /// Gives the requests of a run in order of arrival; ids count them, follow-up rounds included.
+///
+/// Requests that wait for something have a token: follow-up rounds their id, users of closed loops
+/// a number behind all ids. At one instant they come in the order of their tokens.
 pub trait Source {
     /// Who the clients are.
     fn clients(&self) -> &[ClientInfo];
@@ -24,24 +33,69 @@ pub trait Source {
     fn next(&mut self) -> (SimTime, u32);
     /// Takes that request. Chains that it begins are added to `chains`.
     fn take(&mut self, chains: &mut ChainBlocks) -> Request;
-    /// The client of the round that waits for the answer of `id`, if there is one.
-    fn follow_up_client(&self, id: u32) -> Option<usize>;
-    /// Takes the follow-up round `id`, whose time has come.
-    fn take_follow_up(&mut self, id: u32) -> Request;
-    /// Forgets the rounds that wait for the answer of `id`, which will never come.
-    fn cancel_follow_ups(&mut self, id: u32);
+    /// When the users of closed loops first ask, and their tokens.
+    fn first_asks(&self) -> Vec<(SimTime, u32)>;
+    /// The time and token of the request that waited for the answer of `id`, which ended at
+    /// `answered`; there may be none.
+    fn follow_up(&mut self, id: u32, answered: SimTime) -> Option<(SimTime, u32)>;
+    /// Takes the request of `token`, whose time has come, and its id.
+    fn take_follow_up(&mut self, token: u32) -> (u32, Request);
+    /// Forgets the rounds that wait for the answer of `id`, which will never come, as was known
+    /// at `now`. A user of a closed loop asks something else instead.
+    fn refused(&mut self, id: u32, now: SimTime) -> Option<(SimTime, u32)>;
+}
+
+/// The users of closed loops in a run.
+struct Crowd {
+    users: Vec<User>,
+    /// Nobody asks from here on.
+    end: SimTime,
+    /// Whose request is on its way, by id.
+    asked: BTreeMap<u32, u32>,
+}
+
+impl Crowd {
+    fn new(users: &[User], end: SimTime) -> Self {
+        Self { users: users.to_vec(), end, asked: BTreeMap::new() }
+    }
+
+    fn first_asks(&self) -> Vec<(SimTime, u32)> {
+        let first = self.users.iter().zip(FIRST_USER..);
+        let first = first.filter(|(user, _)| user.goes_on() && user.start() < self.end);
+        first.map(|(user, token)| (user.start(), token)).collect()
+    }
+
+    /// When the user behind `id` asks again after `pause`, or after its think time if that is
+    /// longer; `None` where it is nobody's, or was the last.
+    fn next(&mut self, id: u32, now: SimTime, pause: Span) -> Option<(SimTime, u32)> {
+        let index = self.asked.remove(&id)?;
+        let user = &self.users[index as usize];
+        let at = now + user.think_time().max(pause);
+        (user.goes_on() && at < self.end).then_some((at, FIRST_USER + index))
+    }
+
+    /// What the user of `token` asks as request `id`.
+    fn take(&mut self, token: u32, id: u32) -> Request {
+        let index = token - FIRST_USER;
+        self.asked.insert(id, index);
+        self.users[index as usize].ask(SimTime::NEVER)
+    }
 }
 
 /// The requests of a trace.
 pub struct Listed<'a> {
     trace: &'a Trace,
     next: usize,
+    crowd: Crowd,
+    /// Requests of users have the ids behind the trace.
+    next_id: u32,
 }
 
 impl<'a> Listed<'a> {
     /// From the first request on.
     pub fn new(trace: &'a Trace) -> Self {
-        let mut listed = Self { trace, next: 0 };
+        let crowd = Crowd::new(&trace.users, trace.end);
+        let mut listed = Self { trace, next: 0, crowd, next_id: trace.len() as u32 };
         listed.skip_follow_ups();
         listed
     }
@@ -102,16 +156,31 @@ impl Source for Listed<'_> {
         request
     }
 
-    fn follow_up_client(&self, id: u32) -> Option<usize> {
+    fn first_asks(&self) -> Vec<(SimTime, u32)> {
+        self.crowd.first_asks()
+    }
+
+    fn follow_up(&mut self, id: u32, answered: SimTime) -> Option<(SimTime, u32)> {
+        if id as usize >= self.trace.len() {
+            return self.crowd.next(id, answered, Span::ZERO);
+        }
         let next = self.trace.follow_up(RequestId(id))?;
-        Some(self.trace.client[next.index()].index())
+        let client = self.trace.client[next.index()];
+        Some((answered + self.trace.clients[client.index()].think_time, next.0))
     }
 
-    fn take_follow_up(&mut self, id: u32) -> Request {
-        self.request(id as usize)
+    fn take_follow_up(&mut self, token: u32) -> (u32, Request) {
+        if token < FIRST_USER {
+            return (token, self.request(token as usize));
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        (id, self.crowd.take(token, id))
     }
 
-    fn cancel_follow_ups(&mut self, _: u32) {}
+    fn refused(&mut self, id: u32, now: SimTime) -> Option<(SimTime, u32)> {
+        self.crowd.next(id, now, REFUSED_PAUSE)
+    }
 }
 
 /// Requests drawn when they are due. Memory holds the open sessions, and a few bytes for each
@@ -123,14 +192,16 @@ pub struct Drawn {
     next_id: u32,
     /// Rounds of open sessions by id.
     waiting: BTreeMap<u32, Request>,
+    crowd: Crowd,
 }
 
 impl Drawn {
     /// The requests of `generator`, whose arrivals end at `end`.
     pub fn new(generator: Generator, end: SimTime) -> Self {
         let about = generator.clone();
+        let crowd = Crowd::new(generator.users(), end);
         let (generator, waiting) = (generator.peekable(), BTreeMap::new());
-        Self { generator, about, end, next_id: 0, waiting }
+        Self { generator, about, end, next_id: 0, waiting, crowd }
     }
 }
 
@@ -144,7 +215,7 @@ impl Source for Drawn {
     }
 
     fn first_chains(&self) -> Vec<Chain> {
-        self.about.group_chains()
+        self.about.first_chains()
     }
 
     fn is_chained(&self) -> bool {
@@ -178,18 +249,33 @@ impl Source for Drawn {
         request
     }
 
-    fn follow_up_client(&self, id: u32) -> Option<usize> {
-        self.waiting.get(&(id + 1)).map(|round| round.client.index())
+    fn first_asks(&self) -> Vec<(SimTime, u32)> {
+        self.crowd.first_asks()
     }
 
-    fn take_follow_up(&mut self, id: u32) -> Request {
-        self.waiting.remove(&id).expect("a round waits until its time has come")
+    fn follow_up(&mut self, id: u32, answered: SimTime) -> Option<(SimTime, u32)> {
+        if let Some(round) = self.waiting.get(&(id + 1)) {
+            let think_time = self.about.clients()[round.client.index()].think_time;
+            return Some((answered + think_time, id + 1));
+        }
+        self.crowd.next(id, answered, Span::ZERO)
     }
 
-    fn cancel_follow_ups(&mut self, id: u32) {
+    fn take_follow_up(&mut self, token: u32) -> (u32, Request) {
+        if token < FIRST_USER {
+            let round = self.waiting.remove(&token);
+            return (token, round.expect("a round waits until its time has come"));
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        (id, self.crowd.take(token, id))
+    }
+
+    fn refused(&mut self, id: u32, now: SimTime) -> Option<(SimTime, u32)> {
         let mut next = id + 1;
         while self.waiting.remove(&next).is_some() {
             next += 1;
         }
+        self.crowd.next(id, now, REFUSED_PAUSE)
     }
 }
