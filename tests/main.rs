@@ -2,5 +2,7 @@
 
 mod bad_input;
 mod golden;
+mod moving;
 mod samplers;
 mod study;
+mod traces;

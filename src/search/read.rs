@@ -348,8 +348,7 @@ fn read_budget(fields: &mut Fields<'_, '_>) -> Budget {
 /// What the length of a run depends on.
 fn offer(spec: &WorkloadSpec) -> Offer {
     let offered = spec.offered();
-    let counted =
-        spec.num_requests.map(|requests| requests as f64 / offered.requests_per_s_mean);
+    let counted = spec.num_requests.map(|requests| requests as f64 / offered.requests_per_s_mean);
     let counted = counted.map(Span::from_secs);
     let arrivals = match (counted, spec.horizon) {
         (Some(counted), Some(horizon)) => Some(counted.min(horizon)),

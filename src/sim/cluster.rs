@@ -341,6 +341,9 @@ impl<S: Source> Cluster<'_, S> {
             Shared { slots, collect, chains, load, answered, decode_steps, keep_steps: false };
         outcome.instances =
             engines.iter_mut().map(|engine| engine.finish(horizon, &mut cx)).collect();
+        if self.source.is_spent() {
+            self.s.collect.end_with_last_arrival();
+        }
         self.s.collect.finish(self.source.classes(), &mut outcome);
         self.sum_up(&mut outcome);
         outcome

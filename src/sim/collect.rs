@@ -35,6 +35,7 @@ pub struct Collector {
     keep_requests: bool,
     warm_up: SimTime,
     end: SimTime,
+    last_arrival: SimTime,
     output_time: Vec<Span>,
     counts: Counts,
     all: Latencies,
@@ -56,6 +57,7 @@ impl Collector {
         self.keep_requests = options.keep_requests;
         self.warm_up = options.warm_up;
         self.end = source.end().min(options.horizon);
+        self.last_arrival = SimTime::ZERO;
         self.output_time = output_time;
         self.counts = Counts::default();
         self.all.clear();
@@ -109,6 +111,7 @@ impl Collector {
     /// A request reached the cluster.
     pub fn arrived(&mut self, live: &Live) {
         self.count(live, |counts| &mut counts.injected);
+        self.last_arrival = live.arrival;
         let interval = self.interval(live.arrival).min(INTERVALS - 1);
         self.came[interval] += 1;
         if self.keep_requests && live.id as usize >= self.requests.len() {
@@ -230,6 +233,11 @@ impl Collector {
             }
             record.preemptions = live.preemptions;
         });
+    }
+
+    /// Arrivals ended with the last one, sooner or later than was thought.
+    pub fn end_with_last_arrival(&mut self) {
+        self.end = self.last_arrival;
     }
 
     /// Writes what was gathered to `outcome`.

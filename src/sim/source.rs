@@ -29,6 +29,9 @@ pub trait Source {
     fn len(&self) -> usize;
     /// When arrivals end.
     fn end(&self) -> SimTime;
+    /// Whether nothing more can arrive although [`Source::end`] may be later: users of closed loops
+    /// alone, who have asked all that they wanted.
+    fn is_spent(&self) -> bool;
     /// The arrival and id of the next request that waits for no other.
     fn next(&mut self) -> (SimTime, u32);
     /// Takes that request. Chains that it begins are added to `chains`.
@@ -48,20 +51,23 @@ pub trait Source {
 /// The users of closed loops in a run.
 struct Crowd {
     users: Vec<User>,
-    /// Nobody asks from here on.
-    end: SimTime,
     /// Whose request is on its way, by id.
     asked: BTreeMap<u32, u32>,
 }
 
 impl Crowd {
-    fn new(users: &[User], end: SimTime) -> Self {
-        Self { users: users.to_vec(), end, asked: BTreeMap::new() }
+    fn new(users: &[User]) -> Self {
+        Self { users: users.to_vec(), asked: BTreeMap::new() }
+    }
+
+    /// Whether there were users, and all of them have asked all that they wanted.
+    fn is_spent(&self) -> bool {
+        !self.users.is_empty() && !self.users.iter().any(User::goes_on)
     }
 
     fn first_asks(&self) -> Vec<(SimTime, u32)> {
         let first = self.users.iter().zip(FIRST_USER..);
-        let first = first.filter(|(user, _)| user.goes_on() && user.start() < self.end);
+        let first = first.filter(|(user, _)| user.asks_at(user.start()));
         first.map(|(user, token)| (user.start(), token)).collect()
     }
 
@@ -71,7 +77,7 @@ impl Crowd {
         let index = self.asked.remove(&id)?;
         let user = &self.users[index as usize];
         let at = now + user.think_time().max(pause);
-        (user.goes_on() && at < self.end).then_some((at, FIRST_USER + index))
+        user.asks_at(at).then_some((at, FIRST_USER + index))
     }
 
     /// What the user of `token` asks as request `id`.
@@ -94,7 +100,7 @@ pub struct Listed<'a> {
 impl<'a> Listed<'a> {
     /// From the first request on.
     pub fn new(trace: &'a Trace) -> Self {
-        let crowd = Crowd::new(&trace.users, trace.end);
+        let crowd = Crowd::new(&trace.users);
         let mut listed = Self { trace, next: 0, crowd, next_id: trace.len() as u32 };
         listed.skip_follow_ups();
         listed
@@ -142,6 +148,10 @@ impl Source for Listed<'_> {
 
     fn end(&self) -> SimTime {
         self.trace.end
+    }
+
+    fn is_spent(&self) -> bool {
+        self.trace.len() == 0 && self.crowd.is_spent()
     }
 
     fn next(&mut self) -> (SimTime, u32) {
@@ -199,7 +209,7 @@ impl Drawn {
     /// The requests of `generator`, whose arrivals end at `end`.
     pub fn new(generator: Generator, end: SimTime) -> Self {
         let about = generator.clone();
-        let crowd = Crowd::new(generator.users(), end);
+        let crowd = Crowd::new(generator.users());
         let (generator, waiting) = (generator.peekable(), BTreeMap::new());
         Self { generator, about, end, next_id: 0, waiting, crowd }
     }
@@ -228,6 +238,11 @@ impl Source for Drawn {
 
     fn end(&self) -> SimTime {
         self.end
+    }
+
+    fn is_spent(&self) -> bool {
+        // Only a number of requests ends users before the duration does.
+        false
     }
 
     fn next(&mut self) -> (SimTime, u32) {

@@ -102,7 +102,7 @@ impl Generator {
             let prefix = (prefix.chain, prefix.length);
             users.extend(Crowd { spec: client, client: id, seed, prefix }.users());
         }
-        share_out(limits.max_requests, &mut users);
+        share_out(limits, &mut users);
         let player = spec
             .replay
             .as_ref()
@@ -526,12 +526,14 @@ impl Names {
     }
 }
 
-/// Shares `max` requests evenly among the users, the first of them getting one more.
-fn share_out(max: Option<u64>, users: &mut [User]) {
-    let Some(max) = max else { return };
+/// Ends the users' asking, and shares the number of requests evenly among them, the first of them
+/// getting one more.
+fn share_out(limits: Limits, users: &mut [User]) {
+    let end = limits.duration.unwrap_or(ARRIVAL_MAX).min(ARRIVAL_MAX);
     let count = users.len() as u64;
     for (user, index) in users.iter_mut().zip(0..) {
-        user.limit(max / count + u64::from(index < max % count));
+        let share = |max| max / count + u64::from(index < max % count);
+        user.limit(limits.max_requests.map_or(u64::MAX, share), SimTime::ZERO + end);
     }
 }
 

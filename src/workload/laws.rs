@@ -39,8 +39,7 @@ fn zoo(pacing: Pacing) -> WorkloadSpec {
         prefix: Some(prefix("system", 999)),
         ..client("forgetful", Arrivals::Gamma { cv: 2.0 })
     };
-    let window =
-        |start, end| Window::new(Span::from_us(start), Span::from_us(end));
+    let window = |start, end| Window::new(Span::from_us(start), Span::from_us(end));
     let windowed = ClientSpec {
         prefix: Some(prefix("other", 50)),
         windows: vec![window(100_000, 400_000), window(700_000, 90_000_000)],

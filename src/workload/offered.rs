@@ -165,6 +165,7 @@ fn peak(loads: &[Load], end: Span) -> f64 {
             let before = corners.iter().map(|at| at.as_us().saturating_sub(1));
             times.extend(before.map(Span::from_us));
             times.extend(&corners);
+            times.push(Span::from_us(end.as_us() - 1));
         }
     }
     times.sort_unstable();
@@ -232,8 +233,7 @@ mod tests {
     fn points_and_spikes_scale_the_rate() {
         let point = |at, factor| Point { at: hours(at), factor };
         let spike = Spike { at: hours(1), duration: hours(1), surge: Surge::Times(3.0) };
-        let ramp =
-            Profile { points: vec![point(0, 0.0), point(4, 2.0)], ..Profile::default() };
+        let ramp = Profile { points: vec![point(0, 0.0), point(4, 2.0)], ..Profile::default() };
         near(with(ramp.clone()).offered(), 20.0, 10.0);
         let spec = with(Profile { spikes: vec![spike], ..ramp });
         // The spike adds twice the mean of the second hour, 0.75, over a quarter of the time.

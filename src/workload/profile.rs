@@ -252,10 +252,11 @@ impl Piece {
             }
             let step = excess / self.factor(x);
             let next = x - step;
-            x = if next > low && next < high { next } else { f64::midpoint(low, high) };
+            // The next round would only polish what is far below a microsecond.
             if high - low < 1e-3 || step.abs() < 1e-3 {
-                break;
+                return next.clamp(low, high);
             }
+            x = if next > low && next < high { next } else { f64::midpoint(low, high) };
         }
         x
     }
@@ -369,7 +370,8 @@ mod tests {
     fn spikes_multiply_and_levels_replace() {
         let profile = all_at_once();
         let bare = Profile { spikes: vec![], ..profile.clone() };
-        let at = |profile: &Profile, minutes: u64| profile.factor(Span::from_us(minutes * 60_000_000));
+        let at =
+            |profile: &Profile, minutes: u64| profile.factor(Span::from_us(minutes * 60_000_000));
         assert!((at(&profile, 200) / at(&bare, 200) - 3.0).abs() < 1e-12);
         assert_eq!(at(&profile, 240), at(&bare, 240));
         assert_eq!(at(&profile, 21 * 60), 0.5);

@@ -90,13 +90,15 @@ fn read_full(node: &Node, open: OpenFile<'_>, problems: &mut Problems) -> Option
     let (horizon, num_requests, seed) = read_limits(&mut fields, "horizon");
     let limits = WorkloadSpec { horizon, num_requests, seed, ..WorkloadSpec::default() };
     let profile = read_profile(&mut fields, "profile").map(Arc::new);
-    let mut spec = if fields.node("inference_perf").is_some() {
-        let (aggregate_rate, clients) = read_inference_perf(&mut fields)?;
-        WorkloadSpec { aggregate_rate, clients, ..limits }
+    let open_clients = if fields.node("inference_perf").is_some() {
+        read_inference_perf(&mut fields)
     } else {
-        let (aggregate_rate, clients) = read_open(&mut fields)?;
-        WorkloadSpec { aggregate_rate, clients, ..limits }
+        read_open(&mut fields)
     };
+    let mut spec = limits;
+    if let Some((aggregate_rate, clients)) = open_clients {
+        (spec.aggregate_rate, spec.clients) = (aggregate_rate, clients);
+    }
     for client in spec.clients.iter_mut().filter(|client| client.closed_loop.is_none()) {
         client.profile = client.profile.take().or_else(|| profile.clone());
     }
@@ -113,26 +115,24 @@ fn read_full(node: &Node, open: OpenFile<'_>, problems: &mut Problems) -> Option
 fn read_open(fields: &mut Fields) -> Option<(f64, Vec<ClientSpec>)> {
     let traced = fields.node("trace").is_some();
     let cohorts = fields.node("cohorts").is_some_and(|node| !is_blank(node));
-    if !traced && !cohorts {
+    let needed = !traced && !cohorts;
+    if needed {
         fields.require(&["clients"]);
     }
-    let clients = read_clients(fields, !traced && !cohorts);
+    let aggregate = fields.f64("aggregate_rate", Bounds::between(0.0, RATE_MAX));
+    let clients = read_clients(fields, needed);
     let cohorts = read_cohorts(fields);
-    let open = |draft: &&Draft| draft.spec.closed_loop.is_none();
+    let open = |draft: &Draft| draft.spec.closed_loop.is_none();
     let needs_rate = match (&clients, &cohorts) {
-        (Some(clients), Some(cohorts)) => clients.iter().chain(cohorts).find(open).is_some(),
-        _ => !traced,
+        (Some(clients), Some(cohorts)) => clients.iter().chain(cohorts).any(open),
+        _ => needed,
     };
     if needs_rate {
         fields.require(&["aggregate_rate"]);
     }
-    let aggregate = fields.f64("aggregate_rate", Bounds::between(0.0, RATE_MAX));
     let mut drafts = clients?;
     drafts.extend(cohorts?);
-    let aggregate = match aggregate {
-        Some(rate) if rate > 0.0 => Some(rate.max(RATE_MIN)),
-        _ => None,
-    };
+    let aggregate = aggregate.filter(|rate| *rate > 0.0).map(|rate| rate.max(RATE_MIN));
     resolve(aggregate, drafts, fields.problems())
 }
 
@@ -305,12 +305,7 @@ fn earliest_us(client: &ClientSpec, rate: f64) -> u64 {
 }
 
 /// Gaps given by shape and scale set their own rate; say so where it is another one.
-fn check_measured_rate(
-    client: &ClientSpec,
-    rate: f64,
-    at: Position,
-    problems: &mut Problems,
-) {
+fn check_measured_rate(client: &ClientSpec, rate: f64, at: Position, problems: &mut Problems) {
     if !matches!(client.arrivals, Arrivals::GammaGaps { .. } | Arrivals::WeibullGaps { .. }) {
         return;
     }

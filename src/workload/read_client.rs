@@ -45,23 +45,30 @@ pub(super) fn read_client(index: usize, node: &Node, problems: &mut Problems) ->
     let pinned_instance = fields.u32("pinned_instance", 0..=INSTANCES_MAX - 1);
     let prefix = read_prefix(&mut fields);
     let concurrency = fields.node("concurrency").is_some_and(|node| !is_blank(node));
-    let draft = if concurrency {
-        let closed_loop = read_closed_loop(&mut fields);
-        let asking = read_asked(&mut fields);
-        let spec = ClientSpec { rate_fraction: 0.0, closed_loop, ..asking? };
-        Draft::new(spec, node.at)
-    } else {
-        read_think_time_alone(&mut fields);
-        let fraction = read_rate_fraction(&mut fields);
-        let (windows, window_rates) = read_windows(&mut fields);
-        let profile = read_profile(&mut fields, "profile").map(Arc::new);
-        let asking = read_asking(&mut fields);
-        let spec = ClientSpec { rate_fraction: fraction?, windows, profile, ..asking? };
-        Draft { window_rates, ..Draft::new(spec, node.at) }
-    };
+    let draft = if concurrency { read_users(&mut fields) } else { read_open(&mut fields) };
     fields.finish();
+    let draft = draft?;
     let spec = ClientSpec { name, prefix, pinned_instance, ..draft.spec };
-    Some(Draft { spec, ..draft })
+    Some(Draft { spec, at: node.at, ..draft })
+}
+
+/// A client whose requests come at a rate.
+fn read_open(fields: &mut Fields) -> Option<Draft> {
+    read_think_time_alone(fields);
+    let fraction = read_rate_fraction(fields);
+    let asking = read_asking(fields);
+    let profile = read_profile(fields, "profile").map(Arc::new);
+    let (windows, window_rates) = read_windows(fields);
+    let spec = ClientSpec { rate_fraction: fraction?, windows, profile, ..asking? };
+    Some(Draft { window_rates, ..Draft::new(spec, fields.at()) })
+}
+
+/// A client of users who wait for their answers.
+fn read_users(fields: &mut Fields) -> Option<Draft> {
+    let closed_loop = read_closed_loop(fields);
+    let asking = read_asked(fields);
+    let spec = ClientSpec { rate_fraction: 0.0, closed_loop, ..asking? };
+    Some(Draft::new(spec, fields.at()))
 }
 
 /// The share of the aggregate rate.

@@ -18,7 +18,9 @@ pub(super) fn read_profile(fields: &mut Fields, key: &'static str) -> Option<Pro
     let problems = fields.problems();
     let errors = problems.errors();
     let profile = match &node.value {
-        Value::List(items) => Profile { points: read_points(items, problems), ..Profile::default() },
+        Value::List(items) => {
+            Profile { points: read_points(items, problems), ..Profile::default() }
+        }
         _ => read_map(node, problems)?,
     };
     if problems.errors() > errors {
@@ -121,8 +123,10 @@ fn check(profile: &Profile, at: Position, problems: &mut Problems) {
     let points = profile.points.iter().map(|point| point.at).filter(|at| *at >= period);
     let ends = profile.spikes.iter().map(|spike| spike.at + spike.duration);
     if let Some(late) = points.chain(ends.filter(|end| *end > period)).max() {
-        problems
-            .error(at, "`period` is over before everything in it has happened")
-            .label(format!("it lasts {} s, and {} s is named", period.as_secs(), late.as_secs()));
+        problems.error(at, "`period` is over before everything in it has happened").label(format!(
+            "it lasts {} s, and {} s is named",
+            period.as_secs(),
+            late.as_secs()
+        ));
     }
 }

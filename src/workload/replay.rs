@@ -11,8 +11,8 @@ use super::offered::Offered;
 use super::starts::NEVER_US;
 use super::trace::{Chain, NO_CHAIN, Request};
 
-/// Over how long the copies of a request are spread where a trace is multiplied.
-pub const SPREAD: Span = Span::from_us(60_000_000);
+/// How far the copies of a request are from it at most, where a trace is multiplied.
+pub const SPREAD: Span = Span::from_us(30_000_000);
 /// The highest multiple of a recorded rate.
 pub const SCALE_MAX: f64 = 1000.0;
 
@@ -26,7 +26,7 @@ pub struct Replay {
     /// The multiple of the recorded rate, in (0, [`SCALE_MAX`]]. Below 1 every request (or
     /// session) is kept with this probability. Above 1 there are copies: as many as the whole part
     /// says, one more with the probability of the rest, the first in its place and each other one
-    /// at a random time within [`SPREAD`] behind it, with tokens of its own.
+    /// at a random time within [`SPREAD`] around it, with tokens of its own.
     pub(super) scale: f64,
     /// When arrivals end.
     pub(super) end: Span,
@@ -166,7 +166,10 @@ impl Player {
     fn look_ahead(&mut self) {
         let replay = Arc::clone(&self.replay);
         while let Some(row) = replay.rows.get(self.next) {
-            if row.us > self.due_us() {
+            // A copy may come before its row.
+            let spread = SPREAD.as_us().min(replay.end.as_us() / 2);
+            let earliest = if replay.scale > 1.0 { row.us.saturating_sub(spread) } else { row.us };
+            if earliest > self.due_us() {
                 return;
             }
             let at = self.next as u32;
@@ -178,10 +181,18 @@ impl Player {
             let one_more = part > 0.0 && self.rng.uniform() < part;
             let copies = replay.scale.trunc() as u32 + u32::from(one_more);
             for copy in 0..copies {
-                let late = if copy == 0 { 0 } else { self.rng.below(SPREAD.as_us()) };
-                self.due.push(Reverse((row.us + late, at, copy)));
+                let moved = copy > 0 && spread > 0;
+                let us = if moved { self.near(row.us, spread) } else { row.us };
+                self.due.push(Reverse((us, at, copy)));
             }
         }
+    }
+
+    /// A time at most `spread` from `us`; what would lie outside the trace is mirrored into it.
+    fn near(&mut self, us: u64, spread: u64) -> u64 {
+        let late = (us + self.rng.below(2 * spread)).abs_diff(spread);
+        let last = self.replay.end.as_us() - 1;
+        if late > last { 2 * last + 1 - late } else { late }
     }
 
     fn request(&self, row: &Row, arrival: SimTime, copy: u32) -> Request {

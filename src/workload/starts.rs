@@ -230,7 +230,9 @@ mod tests {
                 *sum += count / runs as f64;
             }
         }
-        for (mean, (expected, shape)) in sums.into_iter().zip([(180.0, 0.05), (540.0, 50.0), (90.0, 0.1)]) {
+        for (mean, (expected, shape)) in
+            sums.into_iter().zip([(180.0, 0.05), (540.0, 50.0), (90.0, 0.1)])
+        {
             let error = (f64::midpoint(expected / shape, expected) / runs as f64).sqrt();
             assert!((mean - expected).abs() < 5.0 * error, "{mean} {expected} {error}");
         }

@@ -82,11 +82,12 @@ pub struct Trace {
     /// All chains; a parent precedes its children.
     pub chains: Vec<Chain>,
     /// The users of closed loops, whose requests are not among the columns: when they arrive
-    /// depends on the answers. Nobody asks at or after [`Trace::end`].
+    /// depends on the answers.
     pub users: Vec<User>,
     /// When arrivals end: rates are per this length of time. The limit of duration where that
     /// ended them; where a number of requests did, the arrival of the first one left out; where
-    /// a number of requests of closed loops did, as if each took its think time, a second at least.
+    /// a number of requests of closed loops did, as if each took its think time, a second at least
+    /// (a run finds out when they really end).
     pub end: SimTime,
 }
 

@@ -15,7 +15,10 @@ pub struct User {
     client: ClientId,
     start: SimTime,
     think_time: Span,
+    /// How much it asks at most.
     left: u64,
+    /// It asks nothing from here on.
+    end: SimTime,
     /// What all users of a client ask.
     asks: Arc<(Prompt, Lengths)>,
     prompts: Rng,
@@ -48,6 +51,7 @@ impl Crowd<'_> {
                 start: SimTime::from_us((late / u128::from(closed.users)) as u64),
                 think_time: closed.think_time,
                 left: u64::MAX,
+                end: SimTime::NEVER,
                 asks: Arc::clone(&asks),
                 prompts: Rng::new(self.seed, Stream::Lengths, stream),
                 outputs: Rng::new(self.seed, Stream::Outputs, stream),
@@ -60,9 +64,9 @@ impl Crowd<'_> {
 }
 
 impl User {
-    /// The most requests that this user sends.
-    pub(super) fn limit(&mut self, requests: u64) {
-        self.left = requests;
+    /// It sends no more than `requests`, and none at or after `end`.
+    pub(super) fn limit(&mut self, requests: u64, end: SimTime) {
+        (self.left, self.end) = (requests, end);
     }
 
     /// When its first request arrives.
@@ -78,6 +82,11 @@ impl User {
     /// Whether it has something left to ask.
     pub fn goes_on(&self) -> bool {
         self.left > 0
+    }
+
+    /// Whether it asks something at `time`.
+    pub fn asks_at(&self, time: SimTime) -> bool {
+        self.goes_on() && time < self.end
     }
 
     /// Its next request, which arrives at `arrival`.

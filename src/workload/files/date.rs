@@ -6,8 +6,7 @@ pub(super) fn micros(text: &str) -> Option<u64> {
     let (date, time) = text.split_once([' ', 'T'])?;
     let mut parts = date.split('-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    let (year, month, day) =
-        (digits(year, 9999)?, digits(month, 12)?, digits(day, 31)?);
+    let (year, month, day) = (digits(year, 9999)?, digits(month, 12)?, digits(day, 31)?);
     if parts.next().is_some() || month == 0 || day == 0 || day > month_days(year, month) {
         return None;
     }

@@ -45,8 +45,10 @@ const FORMATS: [(&str, Format); 5] = [
 impl Format {
     /// The format of a file that begins with `line`.
     fn guess(line: &str) -> Option<Self> {
-        let columns: Vec<String> =
-            line.split(',').map(|name| name.trim().trim_matches('"').to_ascii_lowercase()).collect();
+        let columns: Vec<String> = line
+            .split(',')
+            .map(|name| name.trim().trim_matches('"').to_ascii_lowercase())
+            .collect();
         let has = |names: &[&str]| names.iter().all(|name| columns.iter().any(|c| c == name));
         match () {
             () if line.trim_start().starts_with('{') => Some(Self::Mooncake),

@@ -45,7 +45,8 @@ pub(super) fn read(
     if format == Format::BlisV2 && table.prefix.is_none() && table.group.is_some() {
         let file = lines.digest().file;
         placed(&file, problems, |problems| {
-            let message = format!("prefix groups are taken to share {PREFIX_LENGTH_DEFAULT} tokens");
+            let message =
+                format!("prefix groups are taken to share {PREFIX_LENGTH_DEFAULT} tokens");
             problems.warning(line_at(lines.number()), message).label("there is no `prefix_length`");
         });
     }
@@ -85,7 +86,8 @@ struct Table {
 
 impl Table {
     fn azure(columns: &Columns) -> Result<Self, String> {
-        let [time, input, output] = columns.all(["timestamp", "contexttokens", "generatedtokens"])?;
+        let [time, input, output] =
+            columns.all(["timestamp", "contexttokens", "generatedtokens"])?;
         Ok(Self::new(Clock::Date(time), input, output))
     }
 

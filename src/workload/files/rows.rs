@@ -112,9 +112,8 @@ impl<'w> Rows<'w> {
         if input == 0 || output == 0 {
             note(&mut self.zeros, line);
         }
-        let or = |text: &str, default: &str| {
-            if text.is_empty() { default } else { text }.to_owned()
-        };
+        let or =
+            |text: &str, default: &str| if text.is_empty() { default } else { text }.to_owned();
         let client = self.clients.index((
             or(recorded.client, "trace"),
             or(recorded.tenant, &self.wishes.tenant),
@@ -240,7 +239,9 @@ impl<'w> Rows<'w> {
             let Some(mut session) = rounds.remove(&raw.session) else { continue };
             session.sort_by_key(|round| round.round);
             let times = std::iter::once(raw.at_us).chain(std::iter::repeat(NEVER_US));
-            rows.extend(session.iter().zip(times).map(|(round, us)| self.row(round, us, &mut chains)));
+            rows.extend(
+                session.iter().zip(times).map(|(round, us)| self.row(round, us, &mut chains)),
+            );
         }
         (rows, chains.list)
     }

@@ -88,7 +88,8 @@ pub(super) fn read(
     })?;
     for stretches in clients.values_mut() {
         stretches.sort_by_key(|stretch| stretch.start_us);
-        let twice = stretches.windows(2).find(|pair| pair[1].start_us < pair[0].start_us + WINDOW_US);
+        let twice =
+            stretches.windows(2).find(|pair| pair[1].start_us < pair[0].start_us + WINDOW_US);
         if let Some(pair) = twice {
             let at = pair[1].start_us / 1_000_000;
             let message = format!("two windows of one client overlap at {at} s in `{file}`");
@@ -191,7 +192,11 @@ impl Loads {
                     let rate = stretch.rate * self.rate_scale;
                     active_s += (end - start).as_secs();
                     requests += rate * (end - start).as_secs();
-                    windows.push(Window { rate, own: self.law(stretch), ..Window::new(start, end) });
+                    windows.push(Window {
+                        rate,
+                        own: self.law(stretch),
+                        ..Window::new(start, end)
+                    });
                 }
             }
             let nominal = requests / active_s;
@@ -271,7 +276,9 @@ fn read_histograms(lines: &mut Lines, problems: &mut Problems) -> Option<(Binned
             "input_tokens" => prompts.push(knot),
             "output_tokens" => outputs.push(knot),
             other => {
-                return Err(format!("`field` must be input_tokens or output_tokens, not `{other}`"));
+                return Err(format!(
+                    "`field` must be input_tokens or output_tokens, not `{other}`"
+                ));
             }
         }
         Ok(())

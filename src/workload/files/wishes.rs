@@ -118,7 +118,8 @@ impl Wishes {
                 _ => format == Format::ServeGen,
             };
             if !matters {
-                let message = format!("`{key}` has no effect on a trace of format `{}`", format.name());
+                let message =
+                    format!("`{key}` has no effect on a trace of format `{}`", format.name());
                 problems.warning(at, message).label("no effect");
             }
         }
