@@ -2,7 +2,8 @@
 //!
 //! Prints one line per case to stdout, `<case> <requests/s/core>`, the median of several runs on
 //! one thread; the spread, decode steps per second, allocations in the loop and bytes per request
-//! go to stderr. `BLIS_OPT_BENCH_RUNS` sets the number of runs (default 7).
+//! go to stderr. FILTER is part of a name, or `=` and a whole name. `BLIS_OPT_BENCH_RUNS` sets the
+//! number of runs (default 7), `BLIS_OPT_BENCH_REQUESTS` the number of requests of every case.
 
 #![allow(clippy::disallowed_methods, reason = "a bench looks at the clock")]
 
@@ -82,7 +83,8 @@ fn fleet(instances: u64, routing: &str) -> String {
 fn cases() -> Vec<Case> {
     let even = |rate: u64| format!("{{rate: {rate}, arrivals: constant}}");
     let poisson = |rate: u64| format!("{{rate: {rate}, arrivals: poisson}}");
-    let cache_heavy = "{policy: weighted, scorers: [{name: prefix-affinity, weight: 5}, {name: queue-depth, weight: 1}]}";
+    let cache_heavy = "{policy: weighted, scorers: [\
+                       {name: prefix-affinity, weight: 5}, {name: queue-depth, weight: 1}]}";
     let least = "{policy: least-loaded}";
     let pressure =
         "pools: {h100: {instances: 12, kv_blocks: 6000}}\nrouting: {policy: least-loaded}\n";
@@ -154,14 +156,24 @@ fn measure(case: &Case, runs: usize) -> Figures {
     Figures { per_second, outcome, allocations, bytes }
 }
 
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn selects(filter: &str, name: &str) -> bool {
+    filter.strip_prefix('=').map_or_else(|| name.contains(filter), |whole| whole == name)
+}
+
 #[allow(clippy::print_stdout, reason = "the figures are the output")]
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
-    let runs = std::env::var("BLIS_OPT_BENCH_RUNS").ok().and_then(|runs| runs.parse().ok());
+    let runs = number("BLIS_OPT_BENCH_RUNS").map(|runs| runs as usize);
     for case in cases() {
-        if filter.as_ref().is_some_and(|filter| !case.name.contains(filter)) {
+        if !filter.as_ref().is_none_or(|filter| selects(filter, &case.name)) {
             continue;
         }
+        let case =
+            Case { requests: number("BLIS_OPT_BENCH_REQUESTS").unwrap_or(case.requests), ..case };
         let runs = if case.requests > 1_000_000 { 1 } else { runs.unwrap_or(7) };
         let figures = measure(&case, runs);
         let speeds = &figures.per_second;

@@ -1,3 +1,7 @@
-//! The command line of `blis-opt`; see [`blis_opt::cli`].
+//! The command `blis-opt`; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    blis_opt::cli::main()
+}

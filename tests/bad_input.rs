@@ -4,6 +4,8 @@ use std::path::Path;
 
 use blis_opt::config::{Defaults, Problems, parse};
 use blis_opt::policy::read_bundle;
+use blis_opt::search::propose::next_batch;
+use blis_opt::search::{ProposerKind, read_space};
 use proptest::prelude::*;
 
 /// What a bundle's text is answered with.
@@ -18,9 +20,28 @@ fn answer(text: &str) -> String {
     problems.render(false)
 }
 
-fn samples() -> Vec<String> {
+/// What a search space's text is answered with; whole candidates of a space that is accepted
+/// make bundles, or a reason why not.
+fn answer_to_space(text: &str) -> String {
+    let mut problems = Problems::new();
+    let absent = |path: &str| Err(format!("there is no file `{path}`"));
+    let defaults = Defaults::embedded();
+    let found = read_space(("space.yaml", text), defaults, &absent, &mut problems);
+    assert_eq!(found.is_none(), problems.has_errors(), "{}", problems.render(false));
+    if let Some(found) = found {
+        let proposer = ProposerKind::Random.proposer();
+        for proposal in next_batch(&found.space, proposer.as_ref(), &[], 0) {
+            if let Ok(tree) = found.template.apply(&found.space, &proposal.candidate) {
+                read_bundle(&tree, defaults, &mut Problems::new());
+            }
+        }
+    }
+    problems.render(false)
+}
+
+fn samples(folder: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = std::fs::read_dir(root.join("policies")).expect("in the repository");
+    let folder = std::fs::read_dir(root.join(folder)).expect("in the repository");
     let mut paths: Vec<_> = folder.map(|entry| entry.expect("readable").path()).collect();
     paths.sort();
     paths.iter().map(|path| std::fs::read_to_string(path).expect("readable")).collect()
@@ -166,12 +187,21 @@ proptest! {
 
     #[test]
     fn a_mutated_sample_is_answered_without_panic(
-        sample in proptest::sample::select(samples()),
+        sample in proptest::sample::select(samples("policies")),
         mutations in proptest::collection::vec(mutations(), 1..6),
     ) {
         let text = mutations.iter().fold(sample, |text, mutation| mutation.apply(&text));
         let answer = answer(&text);
         prop_assert!(answer.is_empty() || answer.contains("error:") || answer.contains("warning:"));
+    }
+
+    #[test]
+    fn a_mutated_search_space_is_answered_without_panic(
+        sample in proptest::sample::select(samples("search-spaces")),
+        mutations in proptest::collection::vec(mutations(), 1..6),
+    ) {
+        let text = mutations.iter().fold(sample, |text, mutation| mutation.apply(&text));
+        answer_to_space(&text);
     }
 
     #[test]

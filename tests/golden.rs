@@ -9,7 +9,7 @@ use blis_opt::policy::{
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
 };
 use blis_opt::sim::outcome::{RequestRecord, RequestState};
-use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate};
+use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate};
 use blis_opt::workload::{Chain, ClientInfo, NO_CHAIN, Trace};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -372,8 +372,13 @@ fn replay(case: &str, dir: &Path, scratch: &mut Scratch) {
     compare_requests(case, dir, &jumped);
     compare_instances(case, dir, &jumped);
     let stepping = RunOptions { keep_steps: true, ..options };
+    let slow = reference::simulate(&bundle, &trace, &stepping);
+    compare_requests(case, dir, &slow);
+    compare_instances(case, dir, &slow);
+    compare_steps(case, dir, &slow);
     let mut stepped = simulate(&bundle, &trace, &stepping, scratch);
     compare_steps(case, dir, &stepped);
+    crate::twins::agree(&stepped, &slow).unwrap_or_else(|wrong| panic!("{case}: {wrong}"));
     stepped.steps.clear();
     assert_eq!(stepped, jumped, "{case}: stepping equals jumping");
 }

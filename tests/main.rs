@@ -1,8 +1,17 @@
-//! All integration tests, in one binary so that linking happens once.
+//! One binary for all integration tests, so that linking happens once.
 
 mod bad_input;
+mod cli;
+mod extremes;
+mod findings;
 mod golden;
+mod laws;
 mod moving;
 mod samplers;
+mod search_spaces;
 mod study;
+mod swarm;
+mod theory;
+mod tidy;
 mod traces;
+mod twins;

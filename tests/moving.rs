@@ -181,12 +181,16 @@ clients:
 
 // Closed loops
 
+const CLOSED: &str = "
+horizon: 120s
+clients:
+  - {id: loop, concurrency: USERS, think_time_us: THINK,
+     input_distribution: {type: exponential, params: {mean: 300}},
+     output_distribution: {type: exponential, params: {mean: 40}}REST}
+";
+
 fn closed(users: u32, think: &str, rest: &str) -> String {
-    format!(
-        "horizon: 120s\nclients:\n  - {{id: loop, concurrency: {users}, think_time_us: {think},\n     \
-         input_distribution: {{type: exponential, params: {{mean: 300}}}},\n     \
-         output_distribution: {{type: exponential, params: {{mean: 40}}}}{rest}}}\n"
-    )
+    CLOSED.replace("USERS", &users.to_string()).replace("THINK", think).replace("REST", rest)
 }
 
 /// The sorted (arrival, time to first token, latency) of all requests that came.
@@ -235,7 +239,7 @@ fn closed_loops_are_the_same_listed_and_drawn() {
                 output_distribution: {type: constant, params: {value: 30}},\n     \
                 reasoning: {multi_turn: {max_rounds: 3, think_time_us: 1s, \
                 context_growth: accumulate}}}\n";
-    let mixed = format!("aggregate_rate: 5\n{text}{open}");
+    let mixed = format!("aggregate_rate: 5{text}{open}");
     for text in [&text, &mixed] {
         let spec = good(text);
         let (bundle, scratch) =
@@ -263,15 +267,20 @@ fn every_policy_meets_the_same_requests_of_a_user() {
     }
     let spec = WorkloadSpec { horizon: None, num_requests: Some(52), ..good(&closed(5, "1s", "")) };
     let trace = all(&spec, 2);
-    let tokens = |rest: &str| {
+    let asked = |rest: &str| {
         let outcome = run(&bundle(1, rest), &trace);
         assert_eq!(outcome.counts.completed, 52, "the budget is shared out");
-        let last = outcome.requests.iter().map(|r| r.arrival_us).max().expect("some");
-        assert_eq!((outcome.window_s * 1e6).round() as u64, last, "arrivals end with the last");
-        (outcome.output_tokens_per_s * outcome.window_s).round()
+        let last = outcome.requests.iter().map(|r| r.finished_us).max().expect("some");
+        let window_us = (outcome.window_s * 1e6).round() as u64;
+        assert_eq!(window_us, last, "all were answered then");
+        let rate = 52.0 / outcome.window_s;
+        assert!((outcome.throughput_rps - rate).abs() < 0.01 * rate);
+        let mut asked: Vec<_> = outcome.requests.iter().map(|r| (r.input, r.output)).collect();
+        asked.sort_unstable();
+        asked
     };
     let small = "batching: {max_running_requests: 1}\n";
-    assert_eq!(tokens(""), tokens(small), "all answers are the same however fast they come");
+    assert_eq!(asked(""), asked(small), "all ask the same however fast the answers come");
 }
 
 #[test]

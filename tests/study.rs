@@ -73,6 +73,7 @@ impl Evaluator for Synthetic<'_> {
 
 /// Capacity grows with instances, batch limit and routing; 12 instances are enough, but only with
 /// a batch limit of at least 230 and good routing. Round-robin needs 14.
+#[expect(clippy::unnecessary_wraps, reason = "it is a `Truth`, and others fail")]
 fn serving(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)> {
     let capacity =
         instances * 45.0 * (limit / 256.0).sqrt() * if routed_well { 1.02 } else { 0.88 };
@@ -113,7 +114,9 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder"))
+        // In memory where there is such a folder: thousands of flushes to a disk take minutes.
+        let memory = tempfile::tempdir_in("/dev/shm");
+        Self(memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder"))
     }
 
     fn path(&self) -> PathBuf {

@@ -365,7 +365,9 @@ fn servegen_files_are_sliced_and_scaled() {
     let rates = good("trace: {file: rates.csv, prompt_tokens: 50, output_tokens: 5}\n");
     let trace = all(&rates, 2);
     let mut counts = [0.0; 4];
-    arrivals_us(&trace).iter().for_each(|us| counts[(us / 600_000_000) as usize] += 1.0);
+    for us in arrivals_us(&trace) {
+        counts[(us / 600_000_000) as usize] += 1.0;
+    }
     for (count, expected) in counts.into_iter().zip([1800.0, 5400.0, 0.0, 3600.0]) {
         assert_near(count, expected, "a window of the rate file");
     }

@@ -1,5 +1,6 @@
 //! Words everyone shares: time, identifiers, seeded streams, statistics.
 
+pub mod batch_means;
 pub mod histogram;
 pub mod id;
 pub mod rng;
@@ -7,6 +8,7 @@ pub mod stats;
 pub mod time;
 mod ziggurat;
 
+pub use batch_means::{SteadyMean, batch_means};
 pub use histogram::Distribution;
 pub use id::{ClientId, InstanceId, RequestId};
 pub use rng::{Rng, Stream};

@@ -101,20 +101,20 @@ fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
 /// The continued fraction of the incomplete beta function, by Lentz's method.
 fn beta_fraction(x: f64, a: f64, b: f64) -> f64 {
     let away_from_zero = |value: f64| if value.abs() < 1e-300 { 1e-300 } else { value };
-    let mut c = 1.0;
-    let mut d = 1.0 / away_from_zero(1.0 - (a + b) * x / (a + 1.0));
-    let mut result = d;
+    let mut upper = 1.0;
+    let mut lower = 1.0 / away_from_zero(1.0 - (a + b) * x / (a + 1.0));
+    let mut result = lower;
     for step in 1..500 {
-        let m = f64::from(step);
-        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
-        d = 1.0 / away_from_zero(1.0 + even * d);
-        c = away_from_zero(1.0 + even / c);
-        result *= d * c;
-        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
-        d = 1.0 / away_from_zero(1.0 + odd * d);
-        c = away_from_zero(1.0 + odd / c);
-        result *= d * c;
-        if (d * c - 1.0).abs() < 1e-15 {
+        let step = f64::from(step);
+        let twice = a + 2.0 * step;
+        let even = step * (b - step) * x / ((twice - 1.0) * twice);
+        let odd = -(a + step) * (a + b + step) * x / (twice * (twice + 1.0));
+        for term in [even, odd] {
+            lower = 1.0 / away_from_zero(1.0 + term * lower);
+            upper = away_from_zero(1.0 + term / upper);
+            result *= lower * upper;
+        }
+        if (lower * upper - 1.0).abs() < 1e-15 {
             break;
         }
     }
@@ -199,14 +199,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn t_is_symmetric_and_wider_than_the_normal(p in 0.51_f64..0.999, freedom in 1.0_f64..200.0) {
+        fn t_is_symmetric_and_wider_than_the_normal(
+            p in 0.51_f64..0.999,
+            freedom in 1.0_f64..200.0,
+        ) {
             let t = t_quantile(p, freedom);
             prop_assert!(near(t, -t_quantile(1.0 - p, freedom), 1e-6));
             prop_assert!(t >= t_quantile(p, 1e7) - 1e-6);
         }
 
         #[test]
-        fn quantiles_grow_with_their_share(mut values in prop::collection::vec(-1e6_f64..1e6, 1..40), p in 0.0_f64..1.0) {
+        fn quantiles_grow_with_their_share(
+            mut values in prop::collection::vec(-1e6_f64..1e6, 1..40),
+            p in 0.0_f64..1.0,
+        ) {
             values.sort_by(f64::total_cmp);
             let low = quantile(&values, p / 2.0).expect("not empty");
             let high = quantile(&values, p).expect("not empty");

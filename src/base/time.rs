@@ -18,6 +18,8 @@ pub struct Span(u64);
 impl SimTime {
     /// The start of a run.
     pub const ZERO: Self = Self(0);
+    /// No run goes on beyond this, 53 days: what is added to it cannot leave the clock's range.
+    pub const LAST: Self = Self(1 << 62);
     /// Later than everything that happens.
     pub const NEVER: Self = Self(u64::MAX);
 
@@ -98,10 +100,10 @@ impl Span {
         self.0 as f64 / PS_PER_S as f64
     }
 
-    /// This length `times` over.
+    /// This length `times` over, or the longest length where that is longer.
     #[must_use]
     pub const fn times(self, times: u64) -> Self {
-        Self(self.0 * times)
+        Self(self.0.saturating_mul(times))
     }
 }
 
@@ -123,13 +125,13 @@ impl Sub for SimTime {
 impl Add for Span {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        Self(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for Span {
     fn add_assign(&mut self, other: Self) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 

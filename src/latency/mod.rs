@@ -1,5 +1,9 @@
 //! How long a step takes.
 
+/// The longest step or delay, 30 days in microseconds: what is slower never ends as far as a run
+/// is concerned, and the clock cannot overflow.
+const LONGEST_US: u64 = 30 * 86_400 * 1_000_000;
+
 /// The blackbox latency model: three coefficients for what happens around the engine and three
 /// for a step of it, in microseconds, fitted per (model, GPU, tensor parallelism).
 ///
@@ -17,7 +21,7 @@ pub struct Blackbox {
 impl Blackbox {
     /// Microseconds from routing until a prompt of `input` tokens joins the wait queue.
     pub fn queueing_us(&self, input: u32) -> u64 {
-        (self.alpha[0] + self.alpha[1] * f64::from(input)) as u64
+        ((self.alpha[0] + self.alpha[1] * f64::from(input)) as u64).min(LONGEST_US)
     }
 
     /// Microseconds of a step that computes `prefill` prompt tokens and `decode` answer tokens.
@@ -26,12 +30,12 @@ impl Blackbox {
         step += self.beta[0];
         step += self.beta[1] * prefill as f64;
         step += self.beta[2] * decode as f64;
-        step as u64
+        (step as u64).min(LONGEST_US)
     }
 
     /// Microseconds added to each reported token.
     pub fn output_us(&self) -> u64 {
-        self.alpha[2] as u64
+        (self.alpha[2] as u64).min(LONGEST_US)
     }
 }
 

@@ -1,1 +1,27 @@
-//! What was learned: summary, tables, CSV and JSON.
+//! What was learned: summaries, tables, CSV and JSON.
+//!
+//! Everything here is a pure function from outcomes or a journal to text; only `cli` writes it
+//! anywhere.
+
+pub mod cost;
+pub mod derived;
+pub mod estimate;
+mod frontier;
+pub mod number;
+mod policy;
+mod requests;
+pub mod run;
+mod run_json;
+pub mod study;
+mod study_json;
+mod summary;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod trials;
+mod warnings;
+
+pub use derived::DerivedFile;
+pub use requests::requests_csv;
+pub use run::RunReport;
+pub use study::StudyReport;

@@ -48,7 +48,7 @@ const STATISTICS: [&str; 6] = ["mean", "p50", "p90", "p95", "p99", "max"];
 
 /// Figures that are not statistics of a distribution.
 pub const METRICS: [Metric; 22] = [
-    higher("throughput_rps", "measured requests completed per second"),
+    higher("throughput_rps", "requests answered per second of the measured window"),
     higher("output_tokens_per_s", "answer tokens of those requests per second"),
     higher("total_tokens_per_s", "prompt and answer tokens of those requests per second"),
     higher("completed_ratio", "share of measured requests that were answered in full"),

@@ -257,7 +257,7 @@ fn read_parts(
     let knobs = read_knobs::read(fields, template);
     let require = fields.node("require");
     let require = require.map_or_else(Vec::new, |node| {
-        read_knobs::read_relations(node, &knobs.knobs, fields.problems())
+        read_knobs::read_relations(node, &knobs.list, fields.problems())
     });
     let classes = workload.map(WorkloadSpec::class_names);
     let goal = read_goal::read(fields, classes.as_deref());
@@ -268,7 +268,7 @@ fn read_parts(
     let goal = goal?;
     let space = SearchSpace {
         name,
-        knobs: knobs.knobs,
+        knobs: knobs.list,
         require,
         scale_groups: knobs.scale_groups,
         objective: goal.objective,

@@ -20,7 +20,7 @@ const KINDS: [&str; 4] = ["int", "float", "span", "choice"];
 /// The knobs, and what belongs to them.
 #[derive(Default)]
 pub(super) struct Knobs {
-    pub knobs: Vec<Knob>,
+    pub list: Vec<Knob>,
     /// Per knob: what each option of a choice puts at its path.
     pub options: Vec<Vec<Node>>,
     pub scale_groups: Vec<Vec<usize>>,
@@ -40,18 +40,18 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, template: Option<&Tree>) -> Knob
     for (key, node) in entries {
         let own = template.and_then(|template| own_value(template, key, problems));
         let Some((knob, options)) = read_knob(key, node, own, problems) else { continue };
-        found.knobs.push(knob);
+        found.list.push(knob);
         found.options.push(options);
         conditions.push(node.entry("when"));
     }
     for (index, when) in conditions.into_iter().enumerate() {
         let Some(when) = when else { continue };
-        found.knobs[index].when = read_when(when, &found, problems);
+        found.list[index].when = read_when(when, &found, problems);
     }
-    check_cycles(&mut found.knobs, entries, problems);
+    check_cycles(&mut found.list, entries, problems);
     if let Some(template) = template {
         check_aliases(&template.node, entries, problems);
-        found.scale_groups = scale_groups(&template.node, &found.knobs);
+        found.scale_groups = scale_groups(&template.node, &found.list);
     }
     found
 }
@@ -219,7 +219,7 @@ fn read_duration(
 }
 
 fn micros(span: Span) -> i64 {
-    span.as_us() as i64
+    span.as_us().cast_signed()
 }
 
 fn read_choice(node: &Node, options: &mut Vec<Node>, problems: &mut Problems) -> Option<Domain> {
@@ -287,8 +287,8 @@ fn read_when(node: &Node, found: &Knobs, problems: &mut Problems) -> Vec<Conditi
     };
     let mut conditions = Vec::new();
     for (key, wanted) in entries {
-        let Some(index) = knob_index(&found.knobs, key, problems) else { continue };
-        let knob = &found.knobs[index];
+        let Some(index) = knob_index(&found.list, key, problems) else { continue };
+        let knob = &found.list[index];
         let wanted = match &wanted.value {
             Value::List(items) => items.iter().collect(),
             _ => vec![wanted],
@@ -296,16 +296,14 @@ fn read_when(node: &Node, found: &Knobs, problems: &mut Problems) -> Vec<Conditi
         let mut values = Vec::new();
         for node in wanted {
             let options = &found.options[index];
-            match value_of(&knob.domain, knob.unit, &knob.path, node, options) {
-                Some(value) => values.push(value),
-                None => {
-                    let message = format!("`{}` is never {}", knob.path, label(node));
-                    let problem = problems.error(node.at, message).label("not one of its values");
-                    if let Domain::Choice { labels } = &knob.domain {
-                        let labels = labels.iter().map(String::as_str);
-                        problem.hint(did_you_mean(&label(node), labels));
-                    }
-                }
+            if let Some(value) = value_of(&knob.domain, knob.unit, &knob.path, node, options) {
+                values.push(value);
+                continue;
+            }
+            let message = format!("`{}` is never {}", knob.path, label(node));
+            let problem = problems.error(node.at, message).label("not one of its values");
+            if let Domain::Choice { labels } = &knob.domain {
+                problem.hint(did_you_mean(&label(node), labels.iter().map(String::as_str)));
             }
         }
         conditions.push(Condition { knob: index, values });

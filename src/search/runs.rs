@@ -56,7 +56,7 @@ pub fn residence_s(pool: &Pool, batching: &Batching, offer: &Offer) -> f64 {
 /// trace. The warm-up is two residence times and at least 10 s: long enough for a batch to fill
 /// and turn over. Eight more residence times and at least 40 s of arrivals are measured; then
 /// nothing arrives and the run drains. A workload with an end of its own is taken whole, and
-/// its warm-up is at most a fifth of its arrivals.
+/// its warm-up is at most a third of its arrivals.
 pub fn run_length(
     wishes: &RunWishes,
     pool: &Pool,
@@ -64,9 +64,9 @@ pub fn run_length(
     offer: &Offer,
 ) -> RunLength {
     let residence = residence_s(pool, batching, offer);
-    let fifth = |arrivals: Span| Span::from_secs(arrivals.as_secs() / 5.0);
+    let third = |arrivals: Span| Span::from_secs(arrivals.as_secs() / 3.0);
     let warm_up = wishes.warm_up.unwrap_or_else(|| match wishes.duration.or(offer.arrivals) {
-        Some(arrivals) => Span::from_secs(2.0 * residence).min(fifth(arrivals)),
+        Some(arrivals) => Span::from_secs(2.0 * residence).min(third(arrivals)),
         None => Span::from_secs((2.0 * residence).max(10.0)),
     });
     let duration = wishes.duration.or_else(|| match offer.arrivals {
@@ -120,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_workload_with_an_end_is_taken_whole_with_a_short_warm_up() {
-        let offer = Offer { arrivals: Some(Span::from_secs(40.0)), ..TUTORIAL };
+        let offer = Offer { arrivals: Some(Span::from_secs(30.0)), ..TUTORIAL };
         let length = length(RunWishes::default(), &offer);
-        assert_eq!((length.warm_up, length.duration), (Span::from_secs(8.0), None));
+        assert_eq!((length.warm_up, length.duration), (Span::from_secs(10.0), None));
     }
 
     #[test]

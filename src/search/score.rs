@@ -50,6 +50,14 @@ impl Score {
         Self { objective, constraints, stable, feasible }
     }
 
+    /// Scores `runs` on fresh seeds: feasible only when each constraint's whole interval keeps its
+    /// limit, not just the mean. A single seed has no interval, and its mean decides.
+    pub fn on_fresh_seeds(space: &SearchSpace, runs: &[Run]) -> Self {
+        let mut score = Self::of(space, runs);
+        score.feasible &= runs.len() < 2 || score.confident();
+        score
+    }
+
     /// Whether every constraint's interval keeps its limit, too.
     pub fn confident(&self) -> bool {
         self.feasible && self.constraints.iter().all(|constraint| constraint.confident)
@@ -156,6 +164,16 @@ mod tests {
         assert!(score.feasible && !score.confident());
         assert_eq!(score.constraints[0].mean, Some(450.0));
         assert!(score.constraints[0].high.is_some_and(|high| high > 800.0));
+    }
+
+    #[test]
+    fn on_fresh_seeds_the_whole_interval_decides() {
+        let space = space(vec![knob("instances", int(1, 9))]);
+        let wide = [run(1, true, 300.0), run(2, true, 600.0), run(3, true, 450.0)];
+        assert!(!Score::on_fresh_seeds(&space, &wide).feasible);
+        assert!(Score::on_fresh_seeds(&space, &wide[..1]).feasible);
+        let narrow = [run(1, true, 440.0), run(2, true, 460.0), run(3, true, 450.0)];
+        assert!(Score::on_fresh_seeds(&space, &narrow).feasible);
     }
 
     #[test]

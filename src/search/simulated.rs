@@ -103,7 +103,7 @@ pub(crate) mod tests {
     use crate::latency::Blackbox;
     use crate::policy::{Admission, Batching, Pool, Priority, Routing, Scheduler, Signals};
 
-    /// LLaMA 3.1 8B on `instances` pairs of H100, everything else as the reference has it.
+    /// `instances` pairs of H100, everything else as the reference has it.
     pub fn bundle(instances: u32, price_per_gpu_hour: f64) -> PolicyBundle {
         let pool = Pool {
             name: "h100".to_owned(),

@@ -134,7 +134,7 @@ impl StudyState {
                 if *trial >= self.trials.len() || runs.is_empty() {
                     return Err(format!("there is no trial {trial} to verify"));
                 }
-                let score = Score::of(space, runs);
+                let score = Score::on_fresh_seeds(space, runs);
                 self.verifications.push(Verification { trial: *trial, runs: runs.clone(), score });
             }
             Entry::Finished { winner } => {

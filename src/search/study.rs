@@ -287,7 +287,7 @@ impl Study {
         let seeds = self.space.seeds.of_verification();
         evaluate(evaluator, &[candidate], &seeds, limits.stop, &mut |_, runs| {
             let runs = completed(&self.space, runs);
-            let found = Score::of(&self.space, &runs);
+            let found = Score::on_fresh_seeds(&self.space, &runs);
             let (passed, score) = (found.feasible, score_json(&found));
             self.record(&Entry::Verified { trial, runs, score, passed })?;
             observer.progress(&Progress {

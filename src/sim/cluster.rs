@@ -146,11 +146,12 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
 
 impl<S: Source> Cluster<'_, S> {
     fn run(&mut self) {
+        let horizon = self.horizon();
         loop {
             let (kind, cluster) = self.next_cluster_event();
             let (due, instance) = self.s.agenda.first();
             let now = cluster.min(due);
-            if now == SimTime::NEVER || now > self.options.horizon {
+            if now == SimTime::NEVER || now > horizon {
                 return;
             }
             if due < cluster {
@@ -326,10 +327,15 @@ impl<S: Source> Cluster<'_, S> {
         agenda.set(instance, engine.due());
     }
 
+    /// The last point at which anything happens.
+    fn horizon(&self) -> SimTime {
+        self.options.horizon.min(SimTime::LAST)
+    }
+
     /// Cuts what still runs at the horizon and gathers the figures.
     fn finish(mut self) -> Outcome {
         let mut outcome = Outcome::default();
-        let horizon = self.options.horizon;
+        let horizon = self.horizon();
         for queue in [&self.s.admissions, &self.s.routings] {
             for &(_, slot) in queue {
                 self.s.collect.cut(&self.s.slots[slot], None, false);
@@ -342,7 +348,7 @@ impl<S: Source> Cluster<'_, S> {
         outcome.instances =
             engines.iter_mut().map(|engine| engine.finish(horizon, &mut cx)).collect();
         if self.source.is_spent() {
-            self.s.collect.end_with_last_arrival();
+            self.s.collect.end_with_last_answer();
         }
         self.s.collect.finish(self.source.classes(), &mut outcome);
         self.sum_up(&mut outcome);
@@ -370,9 +376,6 @@ impl<S: Source> Cluster<'_, S> {
         outcome.preemptions = instances.iter().map(|instance| instance.preemptions).sum();
         let end_us = instances.iter().map(|instance| instance.end_us).max().unwrap_or(0);
         outcome.end_s = end_us as f64 / 1e6;
-        let busy_s: f64 = instances.iter().map(|instance| instance.busy_s).sum();
-        let span_s = outcome.end_s * instances.len() as f64;
-        outcome.busy_fraction = if span_s > 0.0 { (busy_s / span_s).min(1.0) } else { 0.0 };
         outcome.jain_fairness = jain(instances);
         outcome.steps.sort_by_key(|step| (step.start_us, step.instance));
     }

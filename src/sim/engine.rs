@@ -77,7 +77,7 @@ pub struct Engine {
     kv_block_ps: u128,
     busy: Span,
     last_event: SimTime,
-    last_completion: SimTime,
+    last_step_end: SimTime,
 }
 
 /// What one step computes.
@@ -120,7 +120,7 @@ impl Engine {
             kv_block_ps: 0,
             busy: Span::ZERO,
             last_event: SimTime::ZERO,
-            last_completion: SimTime::ZERO,
+            last_step_end: SimTime::ZERO,
         }
     }
 
@@ -148,7 +148,7 @@ impl Engine {
         self.finished.clear();
         self.outcome = InstanceOutcome::default();
         (self.kv_block_ps, self.busy) = (0, Span::ZERO);
-        (self.last_event, self.last_completion) = (SimTime::ZERO, SimTime::ZERO);
+        (self.last_event, self.last_step_end) = (SimTime::ZERO, SimTime::ZERO);
     }
 
     /// When something next happens here that others could notice.
@@ -220,7 +220,7 @@ impl Engine {
             }
             self.drops.remove(at);
             self.last_event = self.last_event.max(time);
-            cx.collect.dropped(&cx.slots[slot], time);
+            cx.collect.dropped(&cx.slots[slot], self.id, time);
             cx.answered.push((cx.slots[slot].id, SimTime::NEVER));
             cx.load.remove(self.id as usize);
             cx.slots.remove(slot);
@@ -268,11 +268,12 @@ impl Engine {
         self.kv.note_peak();
         self.kv_block_ps += u128::from(self.kv.used()) * u128::from(length.as_ps());
         self.outcome.decode_tokens += u64::from(work.decode);
-        cx.collect.gaps(self.id, now, length, 1, work.decode);
+        cx.collect.stepped(self.id, now, length, 1, work.decode);
         self.rest_starved(length, cx);
         self.finish_prompts(end, cx);
         let completed = self.finish_answers(end, cx);
         self.next_step = end;
+        self.last_step_end = end;
         if cx.keep_steps {
             self.record_step(now, length, &work, batch, completed, cx);
         }
@@ -280,7 +281,7 @@ impl Engine {
 
     /// Counts `count` steps of the planned run.
     fn count_run(&mut self, count: u32, cx: &mut Shared) {
-        cx.collect.gaps(self.id, self.next_step, self.run_step, count, self.decoding);
+        cx.collect.stepped(self.id, self.next_step, self.run_step, count, self.decoding);
         let used = u128::from(self.kv.used());
         let taken = self.blocks_over_time(count);
         let step_ps = u128::from(self.run_step.as_ps());
@@ -343,7 +344,8 @@ impl Engine {
             return;
         }
         let Some(finish) = self.next_finish(cx.slots) else { return };
-        let mut length = finish - self.steps - 1;
+        let longest = SimTime::LAST.as_ps() / self.run_step.as_ps();
+        let mut length = (finish - self.steps - 1).min(longest.min(u64::from(u32::MAX)) as u32);
         if has_room && let Some(&Reverse((time, ..))) = self.pending.peek() {
             length = length.min(self.run_steps_before(time));
         }
@@ -413,8 +415,8 @@ impl Engine {
         }
         self.queue_pending(horizon, cx);
         self.cut_requests(cx);
-        if self.last_completion <= horizon {
-            self.last_event = self.last_event.max(self.last_completion);
+        if self.last_step_end <= horizon {
+            self.last_event = self.last_event.max(self.last_step_end);
         }
         let (hits, misses) = self.kv.hits_and_misses();
         let looked_up = hits + misses;
@@ -444,12 +446,6 @@ impl Engine {
             cx.collect.cut(&cx.slots[slot], Some(self.id), true);
             self.outcome.running += 1;
         }
-    }
-
-    /// Takes note of an answer whose last step ends at `end`.
-    pub(super) fn answered(&mut self, end: SimTime) {
-        self.outcome.completed += 1;
-        self.last_completion = self.last_completion.max(end);
     }
 
     /// Tokens per KV block.

@@ -17,12 +17,15 @@ mod agenda;
 mod block_map;
 mod cluster;
 mod collect;
+mod course;
 mod engine;
 mod kv;
 mod live;
 mod order;
 pub mod outcome;
+pub mod reference;
 mod source;
+mod stability;
 mod step;
 
 pub use cluster::{Scratch, simulate, simulate_drawn};

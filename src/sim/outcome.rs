@@ -1,6 +1,7 @@
 //! What a run tells: every figure a report, an objective or a constraint may name.
 
-use crate::base::{InstanceId, SimTime};
+use crate::base::batch_means::SteadyMean;
+use crate::base::{ClientId, InstanceId, SimTime};
 
 /// Which part of a run is measured and what is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,11 +38,11 @@ pub struct Outcome {
     pub e2e: Summary,
     /// Arrival to the step that first admitted the request.
     pub scheduling_delay: Summary,
-    /// Measured requests completed per second of window.
+    /// Requests answered in the measured window per second of it, whenever they arrived.
     pub throughput_rps: f64,
-    /// Answer tokens of those requests per second of window.
+    /// Their answer tokens per second of window.
     pub output_tokens_per_s: f64,
-    /// Prompt and answer tokens of those requests per second of window.
+    /// Their prompt and answer tokens per second of window.
     pub total_tokens_per_s: f64,
     /// Prefix-cache hits over hits and misses, in blocks, whole run.
     pub cache_hit_rate: f64,
@@ -55,6 +56,8 @@ pub struct Outcome {
     pub busy_fraction: f64,
     /// Whether the queue stopped growing.
     pub stability: Stability,
+    /// How well this one run tells its means.
+    pub steady: SteadyMeans,
     /// Jain's index of requests served per instance: 1 all alike, 1/n all on one.
     pub jain_fairness: f64,
     /// Per SLO class, in the order of the trace's classes.
@@ -107,10 +110,11 @@ pub struct Summary {
 /// Whether the system keeps up with its load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stability {
-    /// False when the number of requests in the system still grows at the end of the arrivals
-    /// by more than chance explains.
+    /// False when the wait queue, or the number of requests in the system, grows over the
+    /// measured window by more than chance explains: the fleet is too small, or the run too
+    /// short to tell.
     pub stable: bool,
-    /// Growth of the number of requests in the system, in requests per second.
+    /// That growth, in requests per second.
     pub growth_rps: f64,
 }
 
@@ -118,6 +122,16 @@ impl Default for Stability {
     fn default() -> Self {
         Self { stable: true, growth_rps: 0.0 }
     }
+}
+
+/// Means of completed measured requests with their intervals from one run, by batch means over
+/// equal intervals of the measured window; absent where too few requests completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SteadyMeans {
+    /// Arrival to first token, in milliseconds.
+    pub ttft_ms: Option<SteadyMean>,
+    /// Arrival to last token, in milliseconds.
+    pub e2e_ms: Option<SteadyMean>,
 }
 
 /// The figures of one SLO class.
@@ -142,7 +156,7 @@ pub struct InstanceOutcome {
     pub requests: u64,
     /// Of these, answered in full.
     pub completed: u64,
-    /// Waiting when the run was cut.
+    /// Waiting, or on the way to its wait queue, when the run was cut.
     pub queued: u64,
     /// In the batch when the run was cut.
     pub running: u64,
@@ -192,6 +206,12 @@ pub struct RequestRecord {
     pub state: RequestState,
     /// Where it was sent; `None` when it was not.
     pub instance: Option<InstanceId>,
+    /// Who sent it; with its lengths, of a request that reached the cluster.
+    pub client: ClientId,
+    /// Prompt tokens.
+    pub input: u32,
+    /// Answer tokens wanted.
+    pub output: u32,
     /// When it reached the cluster.
     pub arrival_us: u64,
     /// When it was sent to its instance.
@@ -222,6 +242,9 @@ impl Default for RequestRecord {
         Self {
             state: RequestState::Pending,
             instance: None,
+            client: ClientId(0),
+            input: 0,
+            output: 0,
             arrival_us: Self::NEVER_US,
             routed_us: Self::NEVER_US,
             enqueued_us: Self::NEVER_US,

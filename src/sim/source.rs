@@ -151,7 +151,7 @@ impl Source for Listed<'_> {
     }
 
     fn is_spent(&self) -> bool {
-        self.trace.len() == 0 && self.crowd.is_spent()
+        self.trace.arrival.is_empty() && self.crowd.is_spent()
     }
 
     fn next(&mut self) -> (SimTime, u32) {

@@ -22,8 +22,7 @@ impl Engine {
         if self.decoding >= limit {
             return false;
         }
-        let alone_and_last =
-            self.prefilling.len() == 1 && self.batch.last() == Some(self.prefilling[0]);
+        let alone_and_last = self.prefills_alone_and_last();
         let mut budget = limit - self.decoding;
         for &slot in &self.prefilling {
             let live = &slots[slot];
@@ -39,6 +38,11 @@ impl Engine {
         blocks <= self.kv.free() && (alone_and_last || self.kv.next_are_unnamed(blocks))
     }
 
+    /// Whether all who decode entered the batch before the only one whose prompt is computed.
+    fn prefills_alone_and_last(&self) -> bool {
+        self.prefilling.len() == 1 && self.batch.last() == Some(self.prefilling[0])
+    }
+
     /// The next chunk of a prompt of which `rest` tokens are not computed.
     fn chunk(&self, rest: u32, budget: u32) -> u32 {
         let threshold = self.limits.long_prefill_threshold;
@@ -51,17 +55,51 @@ impl Engine {
     }
 
     pub(super) fn advance_together(&mut self, step: u32, work: &mut Work, cx: &mut Shared) {
-        self.take_step_blocks(step, cx);
         work.decode = self.decoding;
         work.budget -= self.decoding;
+        // Who fills the same block of a chain last holds its name.
+        let prefills_between = !self.prefilling.is_empty() && !self.prefills_alone_and_last();
+        let merge = prefills_between && !self.members.is_empty();
+        if merge {
+            self.kv.take(self.needing[self.class_of(step)]);
+        } else {
+            self.take_step_blocks(step, cx);
+        }
+        let (filling, mut filled) = (self.class_of(step + 1), 0);
         for at in 0..self.prefilling.len() {
-            let live = &mut cx.slots[self.prefilling[at]];
+            let slot = self.prefilling[at];
+            if merge {
+                filled = self.fill_before(cx.slots[slot].order, filling, filled, step, cx);
+            }
+            let live = &mut cx.slots[slot];
             let tokens = self.chunk(live.input - live.computed, work.budget);
             self.kv.extend(&mut live.holding, &live.naming, cx.chains, tokens);
             live.computed += tokens;
             work.prefill += tokens;
             work.budget -= tokens;
         }
+        if merge {
+            self.fill_before(u32::MAX, filling, filled, step, cx);
+        }
+    }
+
+    /// Names the blocks that members of class `filling` fill, from position `at` to those who
+    /// entered the batch before `order`; returns the next position.
+    fn fill_before(
+        &mut self,
+        order: u32,
+        filling: usize,
+        mut at: usize,
+        step: u32,
+        cx: &mut Shared,
+    ) -> usize {
+        while let Some(&(entered, slot)) = self.members[filling].get(at)
+            && entered < order
+        {
+            self.fill(slot, step, cx);
+            at += 1;
+        }
+        at
     }
 
     /// Takes the blocks that the next `count` decode steps need.
@@ -202,7 +240,7 @@ impl Engine {
         let live = &mut cx.slots[slot];
         live.holding.sync(live.progress(self.steps), self.block_size());
         self.kv.release(&mut live.holding, &live.naming, true);
-        cx.collect.dropped(&cx.slots[slot], self.next_step);
+        cx.collect.dropped(&cx.slots[slot], self.id, self.next_step);
         cx.answered.push((cx.slots[slot].id, SimTime::NEVER));
         cx.load.remove(self.id as usize);
         cx.slots.remove(slot);
@@ -335,7 +373,7 @@ impl Engine {
         cx.answered.push((live.id, end));
         cx.load.remove(self.id as usize);
         cx.slots.remove(slot);
-        self.answered(end);
+        self.outcome.completed += 1;
     }
 
     pub(super) fn record_step(

@@ -54,7 +54,7 @@ fn read_cohort(index: usize, node: &Node, problems: &mut Problems) -> Option<Vec
     fields.finish();
     let client = ClientSpec { name, prefix, rate_fraction: fraction?, ..asking? };
     let profile = Profile { diurnal, points: drain, ..Profile::default() };
-    let draft = with_load(client, profile, spike?, node);
+    let draft = with_load(client, profile, spike?.as_ref(), node);
     Some(expand(&draft, population?, sharing))
 }
 
@@ -94,16 +94,21 @@ fn read_drain(fields: &mut Fields) -> Vec<Point> {
 
 /// The cohort as one client with its load over time. A spike alone is the only time in which
 /// the cohort is active; beside a wave or a drain it replaces them while it lasts.
-fn with_load(client: ClientSpec, mut profile: Profile, spike: Option<Burst>, node: &Node) -> Draft {
+fn with_load(
+    client: ClientSpec,
+    mut profile: Profile,
+    spike: Option<&Burst>,
+    node: &Node,
+) -> Draft {
     let mut draft = Draft::new(client, node.at);
     if profile == Profile::default() {
-        if let Some(Burst { start, end, rate }) = spike {
+        if let Some(&Burst { start, end, rate }) = spike {
             draft.spec.windows = vec![Window::new(start, end)];
             draft.window_rates = vec![rate];
         }
         return draft;
     }
-    if let Some(Burst { start, end, rate }) = spike {
+    if let Some(&Burst { start, end, rate }) = spike {
         let top = profile.diurnal.map_or(1.0, |diurnal| diurnal.peak_factor());
         let surge = Surge::Level(top);
         profile.spikes = vec![Spike { at: start, duration: end - start, surge }];

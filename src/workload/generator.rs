@@ -124,7 +124,7 @@ impl Generator {
             requests_left: max_requests,
             limits,
             horizon_us: horizon.as_us(),
-            windows_end_us: windows_end_us(spec, limits),
+            windows_end_us: windows_end_us(spec),
             last_us: 0,
             expected_requests: expected_requests(spec, horizon, max_requests),
         };
@@ -537,20 +537,12 @@ fn share_out(limits: Limits, users: &mut [User]) {
     }
 }
 
-/// When the last start of a request or session can be; a single session has no end of its own,
-/// and the end of closed loops limited by a number is an estimate.
-fn windows_end_us(spec: &WorkloadSpec, limits: Limits) -> u64 {
-    let users = spec.clients.iter().filter_map(|client| client.closed_loop);
-    let users: u64 = users.map(|closed| u64::from(closed.users)).sum();
-    let end = |client: &ClientSpec| match (client.windows.last(), client.closed_loop) {
+/// When the last start of a request or session can be; a single session has no end of its own.
+fn windows_end_us(spec: &WorkloadSpec) -> u64 {
+    let end = |client: &ClientSpec| match client.windows.last() {
         _ if client.sessions.is_some_and(|sessions| sessions.single) => Span::ZERO,
-        (_, Some(closed)) => limits.max_requests.map_or(ARRIVAL_MAX, |max| {
-            let pause = closed.think_time.max(Span::from_us(1_000_000));
-            let rounds = max.div_ceil(users).min(ARRIVAL_MAX.as_us() / pause.as_us());
-            pause.times(rounds)
-        }),
-        (Some(window), None) => window.end,
-        (None, None) => ARRIVAL_MAX,
+        Some(window) => window.end,
+        None => ARRIVAL_MAX,
     };
     let replay = spec.replay.as_ref().map(|replay| replay.end());
     spec.clients.iter().map(end).chain(replay).max().unwrap_or(Span::ZERO).as_us()

@@ -286,7 +286,7 @@ mod tests {
             sum += f64::from(tokens);
         }
         assert!((19_600..=20_400).contains(&short), "{short}");
-        assert!((sum / 40_000.0 - (1.5 + 54.5) / 2.0).abs() < 0.7, "{sum}");
+        assert!((sum / 40_000.0 - f64::midpoint(1.5, 54.5)).abs() < 0.7, "{sum}");
         for wrong in [&[(2.0, 0.5), (2.0, 1.0)][..], &[(2.0, 0.5), (3.0, 0.4)], &[(2.0, 0.0)], &[]]
         {
             assert_eq!(Binned::from_cdf(wrong), None);

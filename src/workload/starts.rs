@@ -198,7 +198,7 @@ mod tests {
         let profile = Some(Arc::new(Profile { points, ..Profile::default() }));
         let window = |start, rate| Window { rate, ..Window::new(hour(start), hour(start + 1)) };
         let windows = vec![window(1, 1.0), window(5, 2.0)];
-        let spec = ClientSpec { profile, windows, ..ClientSpec::default() };
+        let spec = ClientSpec { windows, profile, ..ClientSpec::default() };
         let counts = counts(&spec, 20.0, 5, 5);
         assert_eq!((counts[0], counts[2], counts[3], counts[4]), (0.0, 0.0, 0.0, 0.0));
         let expected = 72_000.0 * 0.15;

@@ -85,9 +85,8 @@ pub struct Trace {
     /// depends on the answers.
     pub users: Vec<User>,
     /// When arrivals end: rates are per this length of time. The limit of duration where that
-    /// ended them; where a number of requests did, the arrival of the first one left out; where
-    /// a number of requests of closed loops did, as if each took its think time, a second at least
-    /// (a run finds out when they really end).
+    /// ended them; where a number of requests did, the arrival of the first one left out. Where
+    /// only a number of requests ends closed loops, the end of the clock: a run finds out.
     pub end: SimTime,
 }
 

@@ -17,8 +17,8 @@ use crate::search::state::{Trial, ranking};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Descent;
 
-/// Families whose boundary is sought.
-const FAMILIES: usize = 3;
+/// The best family and its rivals.
+const FAMILIES: usize = 4;
 /// How far a number moves along its axis.
 const STEP: f64 = 0.15;
 /// Figures that grow with every instance, whatever else is decided.
@@ -38,13 +38,13 @@ impl Proposer for Descent {
         let costs = costs_instances(ask.space) && !counts.is_empty();
         let Some(first) = best.first() else { return found };
         if costs {
-            for trial in families(ask.space, &best, &counts) {
-                for &knob in &counts {
-                    let missing = ask.count - found.len();
-                    let split = split(ask, trial, knob, missing);
-                    found.extend(split.into_iter().filter(|candidate| fresh.take(candidate)));
-                }
+            for &knob in &counts {
+                let split = split(ask, first, knob, ask.count - found.len());
+                found.extend(split.into_iter().filter(|candidate| fresh.take(candidate)));
             }
+            let rivals = rivals(ask.space, &best, &counts).into_iter();
+            let missing = ask.count - found.len();
+            found.extend(rivals.filter(|candidate| fresh.take(candidate)).take(missing));
         }
         let bases: Vec<Candidate> = if costs && first.score.feasible {
             counts.iter().filter_map(|&knob| one_less(ask.space, &first.candidate, knob)).collect()
@@ -68,21 +68,29 @@ fn costs_instances(space: &SearchSpace) -> bool {
         && FLEET_COSTS.contains(&space.objective.metric.as_str())
 }
 
-/// The best trial of each of the first few families.
-fn families<'t>(space: &SearchSpace, best: &[&'t Trial], counts: &[usize]) -> Vec<&'t Trial> {
+/// The next best families, each with one instance less than the best needs: only there can they
+/// win.
+fn rivals(space: &SearchSpace, best: &[&Trial], counts: &[usize]) -> Vec<Candidate> {
     let mut families: Vec<&Trial> = Vec::new();
-    // Of what does not hold only the most promising family is worth raising.
-    let limit = if best.iter().any(|trial| trial.score.feasible) { FAMILIES } else { 1 };
-    for trial in best {
+    for trial in best.iter().filter(|trial| trial.score.feasible) {
         let is_known = |known: &&Trial| {
             counts.iter().any(|&knob| same_family(space, &known.candidate, &trial.candidate, knob))
         };
-        let worth = trial.score.feasible || families.is_empty();
-        if families.len() < limit && worth && !families.iter().any(is_known) {
+        if families.len() < FAMILIES && !families.iter().any(is_known) {
             families.push(trial);
         }
     }
-    families
+    let Some((first, rest)) = families.split_first() else { return Vec::new() };
+    let less = |trial: &&Trial| {
+        counts
+            .iter()
+            .filter_map(|&knob| {
+                let held = first.candidate.values()[knob];
+                one_less(space, &trial.candidate.with(space, knob, held), knob)
+            })
+            .collect::<Vec<_>>()
+    };
+    rest.iter().flat_map(less).collect()
 }
 
 fn same_family(space: &SearchSpace, left: &Candidate, right: &Candidate, knob: usize) -> bool {
@@ -114,7 +122,7 @@ fn split(ask: &Ask<'_>, trial: &Trial, knob: usize, wanted: usize) -> Vec<Candid
         failed = count;
     }
     let gap = (held - failed) / step;
-    let parts = (wanted as i64 + 1).min(gap);
+    let parts = (wanted.cast_signed() as i64 + 1).min(gap);
     let splits = (1..parts).map(|part| held - step * (gap * part).div_euclid(parts).max(1));
     splits.map(|count| trial.candidate.with(ask.space, knob, KnobValue::Int(count))).collect()
 }

@@ -102,7 +102,7 @@ fn nth(space: &SearchSpace, mut index: u64) -> Candidate {
         let level = index % levels;
         index /= levels;
         match &knob.domain {
-            Domain::Int { low, step, .. } => KnobValue::Int(low + step * level as i64),
+            Domain::Int { low, step, .. } => KnobValue::Int(low + step * level.cast_signed()),
             Domain::Float { low, .. } => KnobValue::Float(*low),
             Domain::Choice { .. } => KnobValue::Choice(level as usize),
         }

@@ -20,14 +20,14 @@ pub(super) fn micros(text: &str) -> Option<u64> {
     }
     let mut micros = 0;
     for place in 0..fraction.len().max(6) {
-        let digit = fraction.as_bytes().get(place).map_or(Some(0), digit_of)?;
+        let digit = fraction.as_bytes().get(place).copied().map_or(Some(0), digit_of)?;
         micros = if place < 6 { micros * 10 + digit } else { micros };
     }
     let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - east_minutes;
     u64::try_from((minutes * 60 + second) * 1_000_000 + micros).ok()
 }
 
-fn digit_of(byte: &u8) -> Option<i64> {
+fn digit_of(byte: u8) -> Option<i64> {
     byte.is_ascii_digit().then(|| i64::from(byte - b'0'))
 }
 

@@ -171,17 +171,13 @@ pub(super) fn split<'l>(line: &'l str, fields: &mut Vec<std::borrow::Cow<'l, str
     let mut rest = line;
     loop {
         let Some(quoted) = rest.strip_prefix('"') else {
-            match rest.split_once(',') {
-                Some((field, behind)) => {
-                    fields.push(field.trim().into());
-                    rest = behind;
-                    continue;
-                }
-                None => {
-                    fields.push(rest.trim().into());
-                    return;
-                }
-            }
+            let Some((field, behind)) = rest.split_once(',') else {
+                fields.push(rest.trim().into());
+                return;
+            };
+            fields.push(field.trim().into());
+            rest = behind;
+            continue;
         };
         let mut end = 0;
         while let Some(at) = quoted[end..].find('"') {

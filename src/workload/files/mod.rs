@@ -1,8 +1,8 @@
 //! Trace files as workloads: `trace: {file, format, start, duration, time_scale, rate_scale, ...}`.
 //!
 //! Files are read in one pass, compressed or not. Formats of single requests (Azure, Mooncake,
-//! BLIS TraceV2, plain CSV) become a [`Replay`](super::Replay); ServeGen's files say how clients
-//! behave, and become clients that are drawn like all others.
+//! BLIS `TraceV2`, plain CSV) become a [`Replay`](super::Replay); `ServeGen`'s files say how
+//! clients behave, and become clients that are drawn like all others.
 
 mod date;
 mod lines;

@@ -200,7 +200,9 @@ impl Loads {
                 }
             }
             let nominal = requests / active_s;
-            windows.iter_mut().for_each(|window| window.rate /= nominal);
+            for window in &mut windows {
+                window.rate /= nominal;
+            }
             let name = if self.named { format!("client-{id}") } else { "rates".to_owned() };
             let spec = ClientSpec {
                 name,

@@ -43,7 +43,7 @@ pub(super) struct Wishes {
     pub growth: Growth,
     /// The header of a BLIS trace.
     pub header: Option<Named>,
-    /// The histogram of lengths of ServeGen.
+    /// The histogram of lengths of `ServeGen`.
     pub lengths: Option<Named>,
     pub prompt: Option<Lengths>,
     pub output: Option<Lengths>,

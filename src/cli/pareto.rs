@@ -1,0 +1,51 @@
+//! `blis-opt pareto`: the frontier of a study.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::output;
+use super::study::Inputs;
+
+/// Export the Pareto frontier of a study
+///
+/// A candidate is on the frontier when no other is at least as good on every axis and better on
+/// one. The axes belong to the search space; without any they are TTFT p99 and cost per hour.
+#[derive(Args, Debug)]
+pub struct ParetoArgs {
+    /// Folder of the study, such as results/500rps
+    #[arg(value_name = "STUDY")]
+    study: PathBuf,
+
+    /// How to print it; csv and json contain dominated points too, marked as such
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    format: Format,
+}
+
+/// How a frontier is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Aligned columns
+    #[default]
+    Table,
+    /// Comma-separated values
+    Csv,
+    /// One JSON document
+    Json,
+}
+
+/// Prints the frontier.
+pub fn pareto(args: &ParetoArgs, context: &Context) -> Result<Exit, Failure> {
+    let (inputs, state) = Inputs::from_journal(&args.study, context)?;
+    let report = inputs.report(&state);
+    let format = if context.json { Format::Json } else { args.format };
+    let text = match format {
+        Format::Table => report.frontier_text(),
+        Format::Csv => report.pareto_csv(),
+        Format::Json => format!("{:#}\n", report.pareto_json()),
+    };
+    output::data(&text)?;
+    Ok(Exit::Fine)
+}

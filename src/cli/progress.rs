@@ -1,0 +1,128 @@
+//! How far a search has come, on stderr.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::context::Context;
+use super::output;
+use crate::base::Span;
+use crate::report::number::{duration, figure, plural};
+use crate::search::{Observer, Phase, Progress};
+
+/// How often a line is said where there is no terminal.
+const BETWEEN_LINES: Duration = Duration::from_secs(5);
+
+/// The wall clock since this process began to search.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts now.
+    #[expect(clippy::disallowed_methods, reason = "only cli may look at a wall clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long it has been running.
+    pub fn elapsed(self) -> Span {
+        Span::from_secs(self.0.elapsed().as_secs_f64())
+    }
+}
+
+/// Tells how far a search has come: a bar on a terminal, lines elsewhere with `-v`.
+pub struct Talk {
+    how: How,
+    clock: Clock,
+    /// Evaluations that were in the journal when this process began.
+    first: usize,
+}
+
+enum How {
+    Bar(ProgressBar),
+    Lines { said: Option<Span> },
+    Silent,
+}
+
+impl Talk {
+    /// Begins to talk about a study with `first` evaluations in its journal.
+    pub fn new(context: &Context, clock: Clock, first: usize) -> Self {
+        let how = match () {
+            () if context.output.on_terminal() => How::Bar(bar()),
+            () if !context.quiet && context.verbose > 0 => How::Lines { said: None },
+            () => How::Silent,
+        };
+        Self { how, clock, first }
+    }
+
+    /// Wipes the bar away.
+    pub fn finish(&self) {
+        if let How::Bar(bar) = &self.how {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn words(&self, progress: &Progress<'_>) -> String {
+        let mut words = match progress.phase {
+            Phase::Verify => {
+                format!("{} tested on fresh seeds", plural(progress.done, "candidate"))
+            }
+            Phase::Start | Phase::Search => {
+                format!("{}/{} evaluations", progress.done, progress.total)
+            }
+        };
+        words.push_str(", ");
+        words.push_str(&best(progress));
+        if let Some(left) = self.left_s(progress) {
+            words.push_str(", about ");
+            words.push_str(&duration(left));
+            words.push_str(" left");
+        }
+        words
+    }
+
+    /// Seconds that the rest of the evaluations takes at the pace of this process.
+    fn left_s(&self, progress: &Progress<'_>) -> Option<f64> {
+        let here = progress.done.checked_sub(self.first).filter(|&here| here > 0)?;
+        let left = progress.total.saturating_sub(progress.done);
+        let pace = self.clock.elapsed().as_secs() / here as f64;
+        (progress.phase != Phase::Verify).then_some(pace * left as f64)
+    }
+}
+
+impl Observer for Talk {
+    fn progress(&mut self, progress: &Progress<'_>) {
+        let words = self.words(progress);
+        let now = self.clock.elapsed();
+        match &mut self.how {
+            How::Bar(bar) => {
+                bar.set_length(progress.total as u64);
+                bar.set_position(progress.done as u64);
+                bar.set_message(words);
+            }
+            How::Lines { said } => {
+                let due = said.is_none_or(|said| {
+                    now.as_secs() - said.as_secs() >= BETWEEN_LINES.as_secs_f64()
+                });
+                if due {
+                    output::complain(&words);
+                    *said = Some(now);
+                }
+            }
+            How::Silent => {}
+        }
+    }
+}
+
+fn best(progress: &Progress<'_>) -> String {
+    let Some(best) = progress.best else { return "nothing feasible yet".to_owned() };
+    let cost = best.mean("cost_per_hour");
+    let cost = cost.map_or("-".to_owned(), |value| figure("cost_per_hour", value));
+    format!("best {cost} per hour (trial {})", best.index)
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:24} {msg}");
+    bar.with_style(style.expect("the template is well formed"))
+}

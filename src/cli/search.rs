@@ -1,0 +1,179 @@
+//! `blis-opt search`: the cheapest candidate that keeps its promises.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::progress::{Clock, Talk};
+use super::study::{self, Inputs};
+use super::{interrupt, output};
+use crate::report::StudyReport;
+use crate::report::number::plural;
+use crate::search::{Limits, Mode, ProposerKind, Study, StudyEnd, StudyOptions, StudyState};
+
+/// Find the cheapest candidate of a search space that keeps its promises
+///
+/// Candidates are tried in a simulator; the best are re-tested on fresh seeds that the search
+/// never saw, and the first that passes is the winner. Every evaluation is in the study's journal
+/// before it counts: a search that was stopped goes on with --resume and ends in the same bytes.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  blis-opt search search-spaces/500rps.yaml
+  blis-opt search search-spaces/500rps.yaml --resume
+  blis-opt search search-spaces/500rps.yaml --budget 200 --out results/long --overwrite")]
+pub struct SearchArgs {
+    /// Search space (YAML)
+    #[arg(value_name = "SPACE")]
+    space: PathBuf,
+
+    /// Go on with the study where it stopped
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+
+    /// Throw away a study in the same folder first
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Who proposes what to try next
+    #[arg(long, value_name = "WHO", default_value = ProposerKind::default().name(),
+          value_parser = PossibleValuesParser::new(ProposerKind::ALL.map(|(name, _)| name)))]
+    proposer: String,
+
+    /// Evaluations to spend, in place of the number in the search space
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    budget: Option<u32>,
+
+    /// Folder of the study; results/<name of the space> without it
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Searches and reports.
+pub fn search(args: &SearchArgs, context: &Context) -> Result<Exit, Failure> {
+    let inputs = Inputs::from_files(&args.space, context)?.with(context.seed, args.budget);
+    let folder =
+        args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&inputs.file.space.name));
+    let options = StudyOptions {
+        folder: folder.clone(),
+        mode: mode(args),
+        proposer: proposer(&args.proposer),
+        sources: inputs.sources.clone(),
+    };
+    let evaluator = inputs.evaluator();
+    let stop = interrupt::stop_flag()?;
+    let version = crate::search::Evaluator::version(&evaluator);
+    let mut opened = Study::open(inputs.file.space.clone(), options, version)?;
+    let clock = Clock::start();
+    let ended = run(&mut opened, &evaluator, context, clock, &stop);
+    let state = opened.state();
+    match ended? {
+        StudyEnd::Interrupted => {
+            say_how_to_resume(&folder, state, context);
+            Ok(Exit::Interrupted)
+        }
+        end => {
+            let report = inputs.report(state);
+            study::write_derived(&report, &folder)?;
+            print(&report, &folder, context)?;
+            Ok(if end == StudyEnd::NoFeasible { Exit::NothingFeasible } else { Exit::Fine })
+        }
+    }
+}
+
+fn run(
+    opened: &mut Study,
+    evaluator: &dyn crate::search::Evaluator,
+    context: &Context,
+    clock: Clock,
+    stop: &AtomicBool,
+) -> Result<StudyEnd, crate::search::StudyError> {
+    let mut talk = Talk::new(context, clock, opened.state().trials.len());
+    let elapsed = || clock.elapsed();
+    let ended = opened.run(evaluator, &mut talk, Limits { stop, elapsed: &elapsed });
+    talk.finish();
+    ended
+}
+
+/// Prints the summary, or the JSON document, of a study.
+pub fn print(
+    report: &StudyReport,
+    folder: &std::path::Path,
+    context: &Context,
+) -> Result<(), Failure> {
+    if context.json {
+        return output::data(&format!("{:#}\n", report.to_json()));
+    }
+    output::data(&report.summary())?;
+    if report.state.winner.is_some() {
+        let policy = folder.join("best-policy.yaml");
+        output::data(&format!(
+            "\nThe winner is in {0}; try it with `blis-opt run {0} --rate R`.\n",
+            policy.display()
+        ))?;
+    }
+    Ok(())
+}
+
+fn mode(args: &SearchArgs) -> Mode {
+    match (args.resume, args.overwrite) {
+        (true, _) => Mode::Resume,
+        (_, true) => Mode::Overwrite,
+        _ => Mode::New,
+    }
+}
+
+fn proposer(name: &str) -> ProposerKind {
+    let listed = ProposerKind::ALL.into_iter().find(|(known, _)| *known == name);
+    listed.map(|(_, kind)| kind).expect("clap lets known names through only")
+}
+
+fn say_how_to_resume(folder: &std::path::Path, state: &StudyState, context: &Context) {
+    let done = plural(state.trials.len(), "evaluation");
+    context.output.talk(&format!(
+        "interrupted; the study in {} is intact with {done}. Go on with:\n  {}",
+        folder.display(),
+        resume_line(std::env::args())
+    ));
+}
+
+/// The command line again, with `--resume` in place of how it began.
+fn resume_line(arguments: impl Iterator<Item = String>) -> String {
+    let kept = arguments.filter(|word| word != "--resume" && word != "--overwrite");
+    let words: Vec<String> =
+        kept.chain(["--resume".to_owned()]).map(|word| quoted(&word)).collect();
+    words.join(" ")
+}
+
+/// A word as a shell takes it for itself.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_resume_can_be_pasted() {
+        let typed = ["blis-opt", "search", "my space.yaml", "--overwrite", "--budget", "9"];
+        let line = resume_line(typed.into_iter().map(str::to_owned));
+        assert_eq!(line, "blis-opt search 'my space.yaml' --budget 9 --resume");
+    }
+
+    #[test]
+    fn every_proposer_has_a_name() {
+        for (name, kind) in ProposerKind::ALL {
+            assert_eq!(proposer(name), kind);
+        }
+    }
+}

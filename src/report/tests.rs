@@ -1,0 +1,182 @@
+//! A small study by hand, and what the report says about it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::StudyReport;
+use crate::config::{Defaults, Node, Problems, parse};
+use crate::search::journal::{Entry, FORMAT, Header, ProposedCandidate, SearchEnd};
+use crate::search::space::tests::{choice, int, knob, space};
+use crate::search::{Figures, Origin, Run, SearchSpace, StudyState, Template};
+
+const TEMPLATE: &str = "\
+pools:
+  default: {model: meta-llama/llama-3.1-8b-instruct, instances: 12}
+routing:
+  policy: round-robin
+";
+
+/// Instances and routing policy are free; TTFT p99 stays below 500 ms.
+struct Study {
+    space: SearchSpace,
+    template: Template,
+    state: StudyState,
+}
+
+/// A candidate with its TTFT p99 in the search, and whether it was stable.
+type Tried = (i64, &'static str, f64, bool);
+
+impl Study {
+    fn new(tried: &[Tried], verified: &[(usize, f64)], winner: Option<usize>) -> Self {
+        let policies = ["round-robin", "least-loaded"];
+        let space = space(vec![
+            knob("pools.default.instances", int(1, 16)),
+            knob("routing.policy", choice(&policies)),
+        ]);
+        let tree = parse("template.yaml", TEMPLATE, &mut Problems::new()).expect("YAML");
+        let option = |name: &&str| Node::new((*name).to_owned());
+        let template = Template::new(tree, vec![vec![], policies.iter().map(option).collect()]);
+        let entries = entries(&space, tried, verified, winner);
+        let state = StudyState::replay(&space, &entries, Path::new("journal.jsonl"));
+        Self { state: state.expect("a well-formed journal"), space, template }
+    }
+
+    fn report(&self) -> StudyReport<'_> {
+        let (space, template, state) = (&self.space, &self.template, &self.state);
+        StudyReport { space, template, defaults: Defaults::embedded(), state }
+    }
+}
+
+fn run(seed: u64, instances: i64, ttft: f64, stable: bool) -> Run {
+    let mut figures = Figures::default();
+    figures.set("ttft_p99_ms", ttft + seed as f64 % 10.0);
+    figures.set("cost_per_hour", 5.9 * instances as f64);
+    Run { seed, stable, failed: None, figures }
+}
+
+fn entries(
+    space: &SearchSpace,
+    tried: &[Tried],
+    verified: &[(usize, f64)],
+    winner: Option<usize>,
+) -> Vec<Entry> {
+    let knobs = |(instances, policy, ..): &Tried| {
+        let instances = ("pools.default.instances".to_owned(), json!(instances));
+        let policy = ("routing.policy".to_owned(), json!(policy));
+        Value::Object([instances, policy].into_iter().collect())
+    };
+    let candidates =
+        tried.iter().map(|tried| ProposedCandidate { by: Origin::Design, knobs: knobs(tried) });
+    let mut entries = vec![
+        Entry::Header(Header {
+            format: FORMAT,
+            version: String::new(),
+            study: space.name.clone(),
+            seed: 42,
+            proposer: "ego".to_owned(),
+            evaluator: String::new(),
+            hash: String::new(),
+            sources: vec![],
+        }),
+        Entry::Proposed { batch: 0, candidates: candidates.collect() },
+    ];
+    let seeds = space.seeds.of_search();
+    for (trial, tried) in tried.iter().enumerate() {
+        let (instances, _, ttft, stable) = *tried;
+        let runs = seeds.iter().map(|&seed| run(seed, instances, ttft, stable));
+        let (knobs, score) = (knobs(tried), Value::Null);
+        entries.push(Entry::Evaluated { trial, knobs, runs: runs.collect(), score });
+    }
+    entries.push(Entry::Searched { why: SearchEnd::Evaluations });
+    for &(trial, ttft) in verified {
+        let seeds = space.seeds.of_verification();
+        let runs = seeds.iter().map(|&seed| run(seed, tried[trial].0, ttft, true)).collect();
+        let passed = winner == Some(trial);
+        entries.push(Entry::Verified { trial, runs, score: Value::Null, passed });
+    }
+    entries.push(Entry::Finished { winner });
+    entries
+}
+
+/// Twelve instances look good in the search and fail on fresh seeds; thirteen keep the promise.
+fn found() -> Study {
+    let tried = [
+        (8, "round-robin", 19_400.0, false),
+        (12, "least-loaded", 490.0, true),
+        (13, "round-robin", 39.0, true),
+        (14, "least-loaded", 35.0, true),
+        (16, "round-robin", 36.0, true),
+        (11, "round-robin", 2_000.0, true),
+    ];
+    Study::new(&tried, &[(1, 940.0), (2, 40.0)], Some(2))
+}
+
+#[test]
+fn the_summary_shows_the_winner_and_its_evidence() {
+    insta::assert_snapshot!(found().report().summary());
+}
+
+#[test]
+fn the_best_policy_is_a_bundle_with_the_winner_in_it() {
+    let text = found().report().best_policy().expect("there is a winner");
+    insta::assert_snapshot!(text);
+    let mut problems = Problems::new();
+    let tree = parse("best-policy.yaml", &text, &mut problems).expect("YAML");
+    let bundle = crate::policy::read_bundle(&tree, Defaults::embedded(), &mut problems);
+    assert_eq!(bundle.expect("a bundle").instances(), 13);
+    assert!(problems.is_empty());
+}
+
+#[test]
+fn derived_files_have_one_row_per_trial() {
+    let study = found();
+    let report = study.report();
+    insta::assert_snapshot!(report.trials_csv());
+    insta::assert_snapshot!(report.pareto_csv());
+    let dominated = |csv: &str| csv.lines().filter(|line| line.contains(",true,")).count();
+    assert_eq!(report.pareto_csv().lines().count(), 6, "unstable trials are left out");
+    assert!(dominated(&report.pareto_csv()) > 0);
+}
+
+#[test]
+fn a_study_without_a_winner_names_the_nearest_and_has_no_policy() {
+    let study =
+        Study::new(&[(2, "round-robin", 700.0, true), (1, "round-robin", 9e3, false)], &[], None);
+    let report = study.report();
+    let summary = report.summary();
+    assert!(summary.contains("NO WINNER"), "{summary}");
+    assert!(summary.contains("nearest is trial 0"), "{summary}");
+    assert!(summary.contains("missed by"), "{summary}");
+    assert_eq!(report.best_policy(), None);
+    assert!(report.to_json()["winner"].is_null());
+}
+
+#[test]
+fn a_winner_at_the_edge_of_a_range_is_warned_about() {
+    let study = Study::new(&[(16, "round-robin", 40.0, true)], &[(0, 40.0)], Some(0));
+    let warnings = study.report().warnings();
+    assert!(warnings.iter().any(|text| text.contains("upper end")), "{warnings:?}");
+    let inside = found().report().warnings();
+    assert!(!inside.iter().any(|text| text.contains("end of its range")), "{inside:?}");
+}
+
+#[test]
+fn a_budget_that_ended_while_improving_is_warned_about() {
+    let mut tried = vec![(16, "round-robin", 40.0, true); 9];
+    tried.push((13, "round-robin", 40.0, true));
+    let warnings = Study::new(&tried, &[], None).report().warnings();
+    assert!(warnings.iter().any(|text| text.contains("still improving")), "{warnings:?}");
+    tried.rotate_right(1);
+    let early = Study::new(&tried, &[], None).report().warnings();
+    assert!(!early.iter().any(|text| text.contains("still improving")), "{early:?}");
+}
+
+#[test]
+fn the_document_has_the_winner_and_every_trial() {
+    let document = found().report().to_json();
+    assert_eq!(document["winner"]["trial"], 2);
+    assert_eq!(document["trials"].as_array().map(Vec::len), Some(6));
+    assert_eq!(document["counts"]["unstable"], 1);
+    assert_eq!(document["verifications"][0]["passed"], false);
+}

@@ -1,0 +1,155 @@
+//! What to know about the numbers of a study before trusting them.
+
+use super::number::figure;
+use super::study::StudyReport;
+use crate::config::{Node, Value};
+use crate::search::journal::SearchEnd;
+use crate::search::{Candidate, Domain, KnobValue, Trial};
+
+/// With fewer seeds per candidate the search mostly sees noise.
+const SEARCH_SEEDS_MIN: u32 = 3;
+/// With fewer fresh seeds the intervals are too wide to mean much.
+const VERIFY_SEEDS_MIN: u32 = 5;
+/// A search that found its best in this last share of its evaluations was still improving.
+const LATE_SHARE: f64 = 0.2;
+/// The keys of a pool that choose its hardware or model.
+const HARDWARE_KEYS: [&str; 4] = ["gpu", "tensor_parallelism", "model", "vllm_version"];
+
+impl StudyReport<'_> {
+    /// Sentences about what limits the numbers; none where nothing does.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        warnings.extend(self.few_seeds());
+        if let Some(winner) = self.winner() {
+            warnings.extend(self.edges(&winner.candidate));
+        }
+        warnings.extend(self.ranked_hardware());
+        warnings.extend(self.still_improving());
+        warnings
+    }
+
+    fn few_seeds(&self) -> Vec<String> {
+        let seeds = &self.space.seeds;
+        let mut warnings = Vec::new();
+        if seeds.search < SEARCH_SEEDS_MIN {
+            warnings.push(format!(
+                "few seeds: each candidate met {} in the search; use at least {SEARCH_SEEDS_MIN} \
+                 to rank candidates",
+                seeds.search
+            ));
+        }
+        if seeds.verify < VERIFY_SEEDS_MIN {
+            warnings.push(format!(
+                "few fresh seeds: intervals rest on {}; use at least {VERIFY_SEEDS_MIN}",
+                seeds.verify
+            ));
+        }
+        warnings
+    }
+
+    /// Knobs of the winner that stand at an end of their range: a better value may lie beyond.
+    fn edges(&self, winner: &Candidate) -> Vec<String> {
+        let scaled: Vec<usize> = self.space.scale_groups.iter().flatten().copied().collect();
+        let mut warnings = Vec::new();
+        for (index, knob) in self.space.knobs.iter().enumerate() {
+            // Weights matter only up to a factor, so that one of them always touches its end.
+            if scaled.contains(&index) || !winner.is_active(self.space, index) {
+                continue;
+            }
+            let Some(end) = end_of_range(&knob.domain, winner.values()[index]) else { continue };
+            warnings.push(format!(
+                "the winner has `{}` at the {end} end of its range, {}: a better value may lie \
+                 beyond",
+                knob.path,
+                knob.label(winner.values()[index])
+            ));
+        }
+        warnings
+    }
+
+    /// Rows of the coefficients' table were fitted one by one.
+    fn ranked_hardware(&self) -> Option<String> {
+        let of_hardware = |path: &str| {
+            let key = path.rsplit_once('.').map_or(path, |(_, key)| key);
+            path.starts_with("pools") && HARDWARE_KEYS.contains(&key)
+        };
+        let knob = self.space.knobs.iter().find(|knob| of_hardware(&knob.path));
+        let compared = match knob {
+            Some(knob) => format!("`{}` is a knob", knob.path),
+            None if self.mixed_pools() => "the pools run on different hardware".to_owned(),
+            None => return None,
+        };
+        Some(format!(
+            "{compared}, but the built-in coefficients were fitted per row and cannot rank \
+             hardware; give `alpha` and `beta` of your own measurements"
+        ))
+    }
+
+    /// Whether pools without coefficients of their own run on different hardware.
+    fn mixed_pools(&self) -> bool {
+        let Some(Value::Map(pools)) = self.template.tree().get("pools").map(|node| &node.value)
+        else {
+            return false;
+        };
+        let fitted = pools.iter().filter(|(_, pool)| pool.entry("alpha").is_none());
+        let text = |node: Option<&Node>| node.map(|node| format!("{:?}", node.value));
+        let mut hardware: Vec<_> = fitted
+            .map(|(_, pool)| (text(pool.entry("gpu")), text(pool.entry("tensor_parallelism"))))
+            .collect();
+        hardware.dedup();
+        hardware.len() > 1
+    }
+
+    fn still_improving(&self) -> Option<String> {
+        let cut = matches!(self.state.searched, Some(SearchEnd::Evaluations | SearchEnd::Wall));
+        let trials = &self.state.trials;
+        let (index, from, to) = last_improvement(self, trials)?;
+        let late = index as f64 >= (1.0 - LATE_SHARE) * trials.len() as f64;
+        let name = self.space.objective.metric.as_str();
+        (cut && late && trials.len() > 1).then(|| {
+            format!(
+                "the budget ended while the search was still improving: evaluation {} of {} \
+                 brought {name} from {} to {}; give it more with `--budget`",
+                index + 1,
+                trials.len(),
+                figure(name, from),
+                figure(name, to)
+            )
+        })
+    }
+}
+
+/// Which trial last improved on the best feasible objective before it, from what and to what.
+fn last_improvement(study: &StudyReport, trials: &[Trial]) -> Option<(usize, f64, f64)> {
+    let objective = &study.space.objective;
+    let mut best: Option<f64> = None;
+    let mut last = None;
+    for trial in trials.iter().filter(|trial| trial.score.feasible) {
+        let Some(value) = trial.score.objective else { continue };
+        match best {
+            None => best = Some(value),
+            Some(old) if objective.to_minimize(value) < objective.to_minimize(old) => {
+                last = Some((trial.index, old, value));
+                best = Some(value);
+            }
+            Some(_) => {}
+        }
+    }
+    last
+}
+
+/// `lower` or `upper` where a number stands at an end of its range and could go on from there.
+fn end_of_range(domain: &Domain, value: KnobValue) -> Option<&'static str> {
+    match (domain, value) {
+        // Counts end at 1 and switches at 0 by themselves.
+        (Domain::Int { low, .. }, KnobValue::Int(value)) if value == *low && value > 1 => {
+            Some("lower")
+        }
+        (Domain::Int { high, .. }, KnobValue::Int(value)) if value == *high => Some("upper"),
+        (Domain::Float { low, .. }, KnobValue::Float(value)) if value <= *low && *low > 0.0 => {
+            Some("lower")
+        }
+        (Domain::Float { high, .. }, KnobValue::Float(value)) if value >= *high => Some("upper"),
+        _ => None,
+    }
+}

@@ -1,0 +1,372 @@
+//! One instance, step by step.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::base::{InstanceId, SimTime, Span};
+use crate::latency::Blackbox;
+use crate::policy::{Priority, Scheduler};
+
+use super::super::outcome::{RequestState, StepRecord};
+use super::kv::Kv;
+use super::{Request, Setting};
+
+/// What happens on an instance; of events at one time the first kind goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// A request comes from the router.
+    Arrival,
+    /// A request joins the wait queue.
+    Queued,
+    /// The engine begins a step.
+    Step,
+    /// The engine has ended a step.
+    StepEnd,
+}
+
+/// An event: when, of which kind, in which turn, for which request.
+type Event = (SimTime, Kind, u64, usize);
+
+/// What a step did, for others to know.
+pub(super) struct Step {
+    pub record: StepRecord,
+    /// Requests answered in full.
+    pub completed: Vec<usize>,
+    /// Gaps between tokens, one for each answer token computed.
+    pub gaps: Vec<(usize, Span)>,
+}
+
+/// One instance.
+pub(super) struct Engine {
+    index: usize,
+    latency: Blackbox,
+    pub kv: Kv,
+    events: BTreeSet<Event>,
+    turn: u64,
+    pub waiting: VecDeque<usize>,
+    pub running: Vec<usize>,
+    /// Requests on their way from the router to the wait queue.
+    pub pending: u32,
+    step_pending: bool,
+    /// When the last step ends.
+    busy_until: SimTime,
+    /// When the last event happened.
+    pub clock: SimTime,
+    pub requests: u64,
+    pub steps: u64,
+    pub preemptions: u64,
+    pub input_tokens: u64,
+    pub decode_tokens: u64,
+    pub kv_blocks_peak: u32,
+    pub kv_block_us: u64,
+    pub busy: Span,
+}
+
+impl Engine {
+    pub fn new(setting: &Setting, index: usize) -> Self {
+        let mut pools = setting.bundle.pools.iter();
+        let mut left = index as u32;
+        let pool = pools.find(|pool| match left.checked_sub(pool.instances) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        let pool = pool.expect("instances count through the pools");
+        Self {
+            index,
+            latency: pool.latency,
+            kv: Kv::new(pool.kv_blocks, setting.bundle.block_size),
+            events: BTreeSet::new(),
+            turn: 0,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            pending: 0,
+            step_pending: false,
+            busy_until: SimTime::ZERO,
+            clock: SimTime::ZERO,
+            requests: 0,
+            steps: 0,
+            preemptions: 0,
+            input_tokens: 0,
+            decode_tokens: 0,
+            kv_blocks_peak: 0,
+            kv_block_us: 0,
+            busy: Span::ZERO,
+        }
+    }
+
+    /// Requests here and on their way.
+    pub fn load(&self) -> u32 {
+        self.waiting.len() as u32 + self.running.len() as u32 + self.pending
+    }
+
+    /// When its next event happens.
+    pub fn next(&self) -> SimTime {
+        self.events.first().map_or(SimTime::NEVER, |event| event.0)
+    }
+
+    /// A request was routed here.
+    pub fn send(&mut self, now: SimTime, request: usize) {
+        self.requests += 1;
+        self.pending += 1;
+        self.push(now, Kind::Arrival, request);
+    }
+
+    /// Lets the next event happen.
+    pub fn happen(&mut self, setting: &Setting, requests: &mut [Request]) -> Option<Step> {
+        let (now, kind, _, request) = self.events.pop_first().expect("an event is due");
+        self.clock = now;
+        match kind {
+            Kind::Arrival => {
+                let delay = self.latency.queueing_us(requests[request].input);
+                self.push(now + Span::from_us(delay), Kind::Queued, request);
+            }
+            Kind::Queued => self.enqueue(now, setting, &mut requests[request]),
+            Kind::Step => return Some(self.step(now, setting, requests)),
+            Kind::StepEnd => {}
+        }
+        None
+    }
+
+    fn push(&mut self, at: SimTime, kind: Kind, request: usize) {
+        self.turn += 1;
+        self.events.insert((at, kind, self.turn, request));
+    }
+
+    fn enqueue(&mut self, now: SimTime, setting: &Setting, request: &mut Request) {
+        self.pending -= 1;
+        if request.input.div_ceil(setting.bundle.block_size) > self.kv.total() {
+            request.state = RequestState::Dropped;
+            return;
+        }
+        request.enqueued = Some(now);
+        self.input_tokens += u64::from(request.input);
+        self.waiting.push_back(request.id);
+        if !self.step_pending {
+            self.step_pending = true;
+            self.push(now.max(self.busy_until), Kind::Step, 0);
+        }
+    }
+
+    fn step(&mut self, now: SimTime, setting: &Setting, requests: &mut [Request]) -> Step {
+        self.steps += 1;
+        order(&mut self.waiting, now, setting, requests);
+        self.form_batch(now, setting, requests);
+        // Before the answers of this step let go of theirs.
+        let used = self.kv.used();
+        let batch = self.running.len() as u32;
+        let (mut prefill, mut decode) = (0, 0);
+        for &id in &self.running {
+            let part = if requests[id].decodes() { &mut decode } else { &mut prefill };
+            *part += requests[id].new;
+        }
+        let duration = Span::from_us(self.latency.step_us(prefill.into(), decode.into()));
+        let gaps = self.compute(now, duration, requests);
+        let completed = self.complete(now, duration, setting, requests);
+        self.decode_tokens += u64::from(decode);
+        self.kv_blocks_peak = self.kv_blocks_peak.max(used);
+        self.kv_block_us += u64::from(used) * duration.as_us();
+        self.end_step(now, duration);
+        Step {
+            record: StepRecord {
+                instance: InstanceId::new(self.index),
+                step: self.steps,
+                start_us: now.as_us(),
+                duration_us: duration.as_us(),
+                batch,
+                prefill_tokens: prefill,
+                decode_tokens: decode,
+                completed: completed.len() as u32,
+                waiting_after: self.waiting.len() as u32,
+                kv_blocks_after: self.kv.used(),
+            },
+            completed,
+            gaps,
+        }
+    }
+
+    /// Who computes how many tokens in this step.
+    fn form_batch(&mut self, now: SimTime, setting: &Setting, requests: &mut [Request]) {
+        let limits = setting.bundle.batching;
+        let chunk = |rest: u32, budget: u32| match limits.long_prefill_threshold {
+            0 => rest.min(budget),
+            threshold => rest.min(threshold).min(budget),
+        };
+        let mut budget = limits.max_tokens;
+        let mut evicted = false;
+        for &id in &self.running {
+            requests[id].new = 0;
+        }
+        let mut at = 0;
+        while at < self.running.len() && budget > 0 {
+            let request = &requests[self.running[at]];
+            let rest = request.input.saturating_sub(request.progress);
+            let new = if request.decodes() { 1 } else { chunk(rest, budget) };
+            let id = request.id;
+            if self.kv.can_never_hold(&request.holding, new) {
+                self.running.remove(at);
+                self.kv.release(&mut requests[id].holding);
+                requests[id].state = RequestState::Dropped;
+                continue;
+            }
+            let before = self.running.len();
+            let fits = self.make_room(at, new, setting, requests);
+            evicted |= self.running.len() < before;
+            if !fits {
+                break;
+            }
+            requests[id].new = new;
+            budget -= new;
+            at += 1;
+        }
+        while !evicted && self.running.len() < limits.max_running as usize && budget > 0 {
+            let Some(&id) = self.waiting.front() else { break };
+            let request = &mut requests[id];
+            let full = (request.input - 1) / setting.bundle.block_size;
+            let hits = self.kv.lookup(&setting.keys(id, full));
+            let cached = hits.len() as u32 * setting.bundle.block_size;
+            let new = chunk(request.input - cached, budget);
+            if !self.kv.allocate(&mut request.holding, &hits, new, |i| setting.key(id, i)) {
+                break;
+            }
+            self.waiting.pop_front();
+            self.running.push(id);
+            request.state = RequestState::Running;
+            request.first_scheduled = request.first_scheduled.or(Some(now));
+            request.scheduled = Some(now);
+            request.progress = cached;
+            request.new = new;
+            budget -= new;
+        }
+    }
+
+    /// Allocates `new` tokens for the request at position `at` of the batch, evicting the last of
+    /// the batch until they fit; false where it evicted itself.
+    fn make_room(
+        &mut self,
+        at: usize,
+        new: u32,
+        setting: &Setting,
+        requests: &mut [Request],
+    ) -> bool {
+        let id = self.running[at];
+        while !self.kv.allocate(&mut requests[id].holding, &[], new, |i| setting.key(id, i)) {
+            let last = self.running.pop().expect("the request itself is in the batch");
+            let victim = &mut requests[last];
+            self.kv.release(&mut victim.holding);
+            victim.progress = 0;
+            victim.gaps.clear();
+            victim.preemptions += 1;
+            victim.state = RequestState::Queued;
+            self.preemptions += 1;
+            self.waiting.push_front(last);
+            if last == id {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Computes the tokens of the batch; gives the gaps before answer tokens.
+    fn compute(
+        &mut self,
+        now: SimTime,
+        duration: Span,
+        requests: &mut [Request],
+    ) -> Vec<(usize, Span)> {
+        let token = duration + Span::from_us(self.latency.output_us());
+        let mut gaps = Vec::new();
+        for &id in &self.running {
+            let request = &mut requests[id];
+            if request.new == 0 {
+                continue;
+            }
+            let decodes = request.decodes();
+            request.progress += request.new;
+            if decodes {
+                request.gaps.push(token);
+                gaps.push((id, token));
+            } else if request.decodes() {
+                request.ttft = Some(now + token - request.arrival);
+            }
+        }
+        gaps
+    }
+
+    /// Lets go who is answered in full.
+    fn complete(
+        &mut self,
+        now: SimTime,
+        duration: Span,
+        setting: &Setting,
+        requests: &mut [Request],
+    ) -> Vec<usize> {
+        let mut completed = Vec::new();
+        for &id in &self.running {
+            let request = &mut requests[id];
+            if request.progress != request.goal() {
+                continue;
+            }
+            if request.output > 0 {
+                // Where there is no room the last token goes without.
+                let key = |index| setting.key(id, index);
+                self.kv.allocate(&mut request.holding, &[], 1, key);
+            }
+            self.kv.release(&mut request.holding);
+            request.state = RequestState::Completed;
+            request.finished = Some(now + duration);
+            completed.push(id);
+        }
+        self.running.retain(|id| !completed.contains(id));
+        completed
+    }
+
+    fn end_step(&mut self, now: SimTime, duration: Span) {
+        self.busy += duration;
+        self.busy_until = now + duration;
+        self.push(self.busy_until, Kind::StepEnd, 0);
+        self.step_pending = !self.running.is_empty() || !self.waiting.is_empty();
+        if self.step_pending {
+            self.push(self.busy_until, Kind::Step, 0);
+        }
+    }
+}
+
+/// Brings the wait queue into the scheduler's order.
+fn order(waiting: &mut VecDeque<usize>, now: SimTime, setting: &Setting, requests: &[Request]) {
+    let urgency = |id: usize| priority(now, setting, &requests[id]);
+    let turn = |id: usize| (requests[id].arrival, &requests[id].name);
+    let waiting = waiting.make_contiguous();
+    match setting.bundle.scheduler {
+        Scheduler::Fcfs => {}
+        Scheduler::Sjf => waiting.sort_by_key(|&id| (requests[id].input, turn(id))),
+        Scheduler::PriorityFcfs => waiting.sort_by(|&a, &b| {
+            urgency(b).total_cmp(&urgency(a)).then_with(|| turn(a).cmp(&turn(b)))
+        }),
+        Scheduler::ReversePriority => waiting.sort_by(|&a, &b| {
+            urgency(a).total_cmp(&urgency(b)).then_with(|| turn(a).cmp(&turn(b)))
+        }),
+    }
+}
+
+/// How urgent a waiting request is now.
+fn priority(now: SimTime, setting: &Setting, request: &Request) -> f64 {
+    let trace = setting.trace;
+    let class = trace.clients[trace.client[request.id].index()].class;
+    let class = &trace.classes[usize::from(class)];
+    let age_us = (now - request.arrival).as_us() as f64;
+    match &setting.bundle.priority {
+        Priority::Constant => 0.0,
+        Priority::Age => 0.0 + 1e-6 * age_us,
+        Priority::InvertedAge => 0.0 - 1e-6 * age_us,
+        Priority::SloClass(classes) => {
+            classes.iter().find(|(name, _)| name == class).map_or(0.0, |&(_, urgency)| urgency)
+        }
+        Priority::SloDeadline(targets) => {
+            let target = targets.iter().find(|(name, _)| name == class);
+            let deadline = |&(_, target)| (request.arrival + target).as_us() as f64;
+            target.map_or(f64::NEG_INFINITY, |target| -deadline(target))
+        }
+    }
+}

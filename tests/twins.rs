@@ -1,0 +1,183 @@
+//! The fast simulator and the slow, obvious one agree to the last bit.
+//!
+//! `BLIS_OPT_TWIN_CASES` says how many random scenarios are tried (2,500 unless set).
+
+use blis_opt::base::{SimTime, Span};
+use blis_opt::sim::outcome::{RequestRecord, RequestState, Stability, SteadyMeans, Summary};
+use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate, simulate_drawn};
+use blis_opt::workload::{Limits, generate};
+use std::cell::RefCell;
+use std::fmt::Debug;
+
+use crate::swarm::{self, Scenario};
+
+const NEVER_US: u64 = RequestRecord::NEVER_US;
+
+/// One line about two columns that differ, at the first place where they do.
+fn same<T: PartialEq + Debug>(what: &str, fast: &[T], slow: &[T]) -> Result<(), String> {
+    if fast.len() != slow.len() {
+        return Err(format!("{what}: {} by the fast one, {} by the slow", fast.len(), slow.len()));
+    }
+    match fast.iter().zip(slow).position(|(fast, slow)| fast != slow) {
+        None => Ok(()),
+        Some(at) => Err(format!("{what} {at}:\n fast {:?}\n slow {:?}", fast[at], slow[at])),
+    }
+}
+
+/// Values up to which a distribution is surely kept one by one.
+const EXACT_MAX: u64 = 8192;
+
+/// Whether two runs tell the same, but for the stability and for gaps too many to be exact.
+pub fn agree(fast: &Outcome, slow: &Outcome) -> Result<(), String> {
+    same("step", &fast.steps, &slow.steps)?;
+    same("request", &fast.requests, &slow.requests)?;
+    same("instance", &fast.instances, &slow.instances)?;
+    same("class", &fast.classes, &slow.classes)?;
+    same("counts", &[fast.counts, fast.measured], &[slow.counts, slow.measured])?;
+    let rest = |outcome: &Outcome| {
+        let mut rest = outcome.clone();
+        (rest.steps, rest.requests, rest.instances, rest.classes) = Default::default();
+        rest.stability = Stability::default();
+        rest.steady = SteadyMeans::default();
+        if rest.itl.count > EXACT_MAX {
+            rest.itl = Summary { count: rest.itl.count, ..Summary::default() };
+        }
+        rest
+    };
+    same("figures", &[rest(fast)], &[rest(slow)])
+}
+
+/// Both agree on `scenario`, stepping and jumping; gives what they say.
+fn agreed(scenario: &Scenario, scratch: &mut Scratch) -> Result<Outcome, String> {
+    let Scenario { bundle, trace, options } = scenario;
+    let stepped = simulate(bundle, trace, options, scratch);
+    agree(&stepped, &reference::simulate(bundle, trace, options))?;
+    let jumped = simulate(bundle, trace, &RunOptions { keep_steps: false, ..*options }, scratch);
+    let mut still = stepped.clone();
+    still.steps.clear();
+    agree(&jumped, &still)?;
+    same("stability", &[jumped.stability], &[stepped.stability])?;
+    Ok(stepped)
+}
+
+#[test]
+fn fast_and_slow_agree_on_random_scenarios() {
+    let cases = swarm::environment("BLIS_OPT_TWIN_CASES").unwrap_or(2_500);
+    // One scratch for all: what an earlier run left in it must not matter.
+    let scratch = RefCell::new(Scratch::default());
+    swarm::for_all(0, cases, |scenario| {
+        agreed(scenario, &mut scratch.borrow_mut())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn requests_drawn_when_due_are_those_of_the_trace() {
+    let mut scratch = Scratch::default();
+    for case in 0..400 {
+        drawn_agrees(case, &mut scratch).unwrap_or_else(|wrong| panic!("case {case}: {wrong}"));
+    }
+}
+
+fn drawn_agrees(case: u64, scratch: &mut Scratch) -> Result<(), String> {
+    let Scenario { bundle, options, .. } = Scenario::random(200_000 + case);
+    let (spec, duration) = (swarm::workload(case), Span::from_secs(1.0));
+    let limits = Limits { duration: Some(duration), max_requests: None };
+    let drawn = simulate_drawn(&bundle, (&spec, case, duration), &options, scratch);
+    let trace = generate(&spec, case, limits);
+    let mut listed = agreed(&Scenario { bundle, trace, options }, scratch)?;
+    // Records of drawn requests end with the last that came.
+    let never = listed.requests.split_off(drawn.requests.len());
+    same("never came", &never, &vec![RequestRecord::default(); never.len()])?;
+    agree(&drawn, &listed)?;
+    same("stability", &[drawn.stability], &[listed.stability])
+}
+
+#[test]
+fn the_swarm_reaches_every_mechanism() {
+    let mut reached = [0; 11];
+    let mut scratch = Scratch::default();
+    for case in 0..1000 {
+        let scenario = Scenario::random(case);
+        let outcome = simulate(&scenario.bundle, &scenario.trace, &scenario.options, &mut scratch);
+        for (times, happened) in reached.iter_mut().zip(mechanisms(&scenario, &outcome)) {
+            *times += u32::from(happened);
+        }
+    }
+    assert!(reached.iter().all(|&times| times >= 50), "{reached:?}");
+}
+
+/// What happened in a run, of all that can.
+fn mechanisms(scenario: &Scenario, outcome: &Outcome) -> [bool; 11] {
+    let Scenario { bundle, trace, .. } = scenario;
+    let (requests, steps) = (&outcome.requests, &outcome.steps);
+    let dropped = || requests.iter().filter(|r| r.state == RequestState::Dropped);
+    let in_chunks = |(r, &input): (&RequestRecord, &u32)| {
+        r.state == RequestState::Completed && input > bundle.batching.max_tokens
+    };
+    let next_round =
+        |(r, &at): (&RequestRecord, &SimTime)| at == SimTime::NEVER && r.arrival_us != NEVER_US;
+    [
+        outcome.preemptions > 0,
+        dropped().any(|r| r.scheduled_us == NEVER_US),
+        dropped().any(|r| r.scheduled_us != NEVER_US),
+        outcome.counts.rejected > 0,
+        outcome.counts.queued > 0,
+        outcome.counts.running > 0,
+        outcome.cache_hit_rate > 0.0,
+        requests.iter().zip(&trace.input).any(in_chunks),
+        requests.iter().zip(&trace.arrival).any(next_round),
+        steps.iter().any(|step| step.duration_us == 0),
+        steps.iter().filter(|step| step.waiting_after > 2).count() > 10,
+    ]
+}
+
+#[test]
+fn a_request_dropped_from_the_batch_keeps_what_happened_to_it() {
+    let scenario = Scenario::plain(2, 2, &[(0, 1, 3), (0, 1, 9)]);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    let dropped = outcome.requests[1];
+    assert_eq!(dropped.state, RequestState::Dropped);
+    assert_eq!((dropped.ttft_us, dropped.preemptions, outcome.ttft.count), (4000, 1, 2));
+}
+
+#[test]
+fn a_window_that_ends_before_it_begins_measures_nothing() {
+    let mut scenario = Scenario::plain(10, 16, &[(38, 1, 0), (38, 1, 37)]);
+    scenario.options.warm_up = SimTime::from_us(6_000);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!((outcome.itl.count, outcome.measured.injected), (0, 0));
+}
+
+#[test]
+fn gaps_without_length_are_measured_too() {
+    let mut scenario = Scenario::plain(10, 16, &[(0, 1, 5), (100, 1, 1)]);
+    scenario.bundle.pools[0].latency.beta = [0.0; 3];
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!(outcome.itl.count, 4);
+}
+
+#[test]
+fn an_instance_ends_with_its_last_step_even_if_that_answers_nobody() {
+    let scenario = Scenario::plain(1, 32, &[(0, 1, 34)]);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!((outcome.counts.dropped, outcome.instances[0].end_us), (1, 33_000));
+}
+
+#[test]
+fn who_fills_a_shared_block_last_holds_its_name() {
+    let requests = [(0, 102, 80), (0, 1, 16), (141_000, 30, 0)];
+    let mut scenario = Scenario::plain(1000, 16, &requests);
+    scenario.trace.shared = vec![43; 3];
+    scenario.bundle.batching.long_prefill_threshold = 1;
+    agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+}
+
+#[test]
+fn busy_is_a_share_of_the_measured_window() {
+    let mut scenario = Scenario::plain(10, 16, &[(0, 1, 3), (4_000, 1, 4)]);
+    scenario.trace.end = SimTime::from_us(6_000);
+    scenario.options.warm_up = SimTime::from_us(2_000);
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert!((outcome.busy_fraction - 0.75).abs() < 1e-15, "{}", outcome.busy_fraction);
+}
