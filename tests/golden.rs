@@ -239,6 +239,7 @@ fn trace_of(dir: &Path, block_size: u32) -> Trace {
                 class: class as u8,
                 tenant: 0,
                 think_time: Span::ZERO,
+                pinned: None,
             });
             trace.clients.len() - 1
         });

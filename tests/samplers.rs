@@ -258,7 +258,7 @@ fn empirical_lengths_come_as_often_as_they_weigh() {
 }
 
 fn window(start_s: f64, end_s: f64, rate: f64) -> Window {
-    Window { start: Span::from_secs(start_s), end: Span::from_secs(end_s), rate }
+    Window { rate, ..Window::new(Span::from_secs(start_s), Span::from_secs(end_s)) }
 }
 
 fn count_between(trace: &Trace, start_s: f64, end_s: f64) -> f64 {

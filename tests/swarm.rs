@@ -11,10 +11,11 @@ use blis_opt::policy::{
 };
 use blis_opt::sim::RunOptions;
 use blis_opt::workload::{
-    Arrivals, Chain, Clamp, ClientInfo, ClientSpec, Growth, Lengths, NO_CHAIN, Pacing, Prefix,
-    Prompt, Request, Sessions, Trace, WorkloadSpec,
+    Arrivals, Chain, Clamp, ClientInfo, ClientSpec, Growth, Lengths, NO_CHAIN, Pacing, Point,
+    Prefix, Profile, Prompt, Request, Sessions, Trace, WorkloadSpec,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// A fleet, its policies, its requests and what part of the run is looked at.
 #[derive(Clone, Debug)]
@@ -411,7 +412,9 @@ fn trace(dice: &mut Dice) -> Trace {
     };
     for class in 0..3 {
         let think_time = dice.span(100_000);
-        trace.clients.push(ClientInfo { name: "client".into(), class, tenant: 0, think_time });
+        let pinned = dice.once_in(8).then(|| dice.between(0, 4));
+        let name = "client".into();
+        trace.clients.push(ClientInfo { name, class, tenant: 0, think_time, pinned });
     }
     let shape = Shape {
         input_max: dice.pick(&[3, 20, 60, 150, 150, 400]),
@@ -514,7 +517,7 @@ pub fn workload(case: u64) -> WorkloadSpec {
     let dice = &mut Dice::new(case);
     let clients = (0..dice.between(1, 3)).map(|_| client(dice)).collect();
     let aggregate_rate = f64::from(dice.pick(&[5, 20, 60]));
-    WorkloadSpec { aggregate_rate, horizon: None, num_requests: None, seed: None, clients }
+    WorkloadSpec { aggregate_rate, clients, ..WorkloadSpec::default() }
 }
 
 fn client(dice: &mut Dice) -> ClientSpec {
@@ -528,6 +531,12 @@ fn client(dice: &mut Dice) -> ClientSpec {
     let group = dice.pick(&["system", "other"]).to_owned();
     let prefix = Prefix { group, length: dice.between(1, 80) };
     let mean = f64::from(dice.between(2, 80));
+    let corner = |seconds: u32, factor: u32| Point {
+        at: Span::from_secs(f64::from(seconds)),
+        factor: f64::from(factor),
+    };
+    let points = vec![corner(0, dice.between(0, 2)), corner(3, dice.between(1, 2))];
+    let profile = Profile { points, ..Profile::default() };
     ClientSpec {
         name: "client".into(),
         tenant: "tenant".into(),
@@ -537,7 +546,9 @@ fn client(dice: &mut Dice) -> ClientSpec {
         prompt: Prompt::Text(Lengths::gaussian(mean, mean, 1.0, 200.0)),
         output: Lengths::Exponential { mean: 1.0 + mean / 2.0, clamp: Clamp::NONE },
         prefix: dice.once_in(2).then_some(prefix),
-        windows: Vec::new(),
         sessions: dice.once_in(2).then_some(sessions),
+        profile: dice.once_in(3).then(|| Arc::new(profile)),
+        pinned_instance: dice.once_in(5).then(|| dice.between(0, 4)),
+        ..ClientSpec::default()
     }
 }

@@ -65,7 +65,13 @@ fn poisson(seed: u64, load: f64, servers: u32, draw: Draw) -> Trace {
     };
     for class in 0..2 {
         let think_time = Span::ZERO;
-        trace.clients.push(ClientInfo { name: String::new(), class, tenant: 0, think_time });
+        trace.clients.push(ClientInfo {
+            name: String::new(),
+            class,
+            tenant: 0,
+            think_time,
+            pinned: None,
+        });
     }
     let mut now_us = 0.0;
     for _ in 0..REQUESTS {

@@ -29,7 +29,7 @@ pub enum Stream {
 }
 
 /// A deterministic random stream (xoshiro256++).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rng(Xoshiro256PlusPlus);
 
 impl Rng {

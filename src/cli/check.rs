@@ -11,7 +11,7 @@ use super::files::read_text;
 use super::{load, output};
 use crate::config::{Defaults, Node, Position, Problem, Problems, Severity, Value, parse};
 use crate::policy::read_bundle;
-use crate::search::read::read_space;
+use crate::search::read::{open_beside, read_space};
 use crate::workload::WorkloadSpec;
 
 /// Say everything that is wrong with files, without simulating anything
@@ -61,6 +61,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "inference_perf",
             "servegen_data",
             "cohorts",
+            "trace",
             "category",
             "rate",
             "preset",
@@ -151,7 +152,8 @@ fn check_file(
             read_bundle(&node, defaults, problems);
         }
         Some(Kind::Workload) => {
-            WorkloadSpec::read(&node, defaults, problems);
+            let open = |named: &str| open_beside(&file, named);
+            WorkloadSpec::read_with(&node, defaults, &open, problems);
         }
         Some(Kind::SearchSpace) => {
             let read = |file: &str| load::text_or_reason(Path::new(file));

@@ -15,7 +15,7 @@ use crate::policy::{PolicyBundle, read_bundle};
 use crate::report::number::{decimal, plural, rate};
 use crate::report::{RunReport, requests_csv};
 use crate::search::runs::{Offer, RunLength, RunWishes, run_length};
-use crate::search::{Figures, FitnessWeights};
+use crate::search::{Figures, FitnessWeights, open_beside};
 use crate::sim::{Outcome, RunOptions, Scratch, simulate};
 use crate::workload::{Limits, WorkloadSpec, generate};
 
@@ -184,6 +184,8 @@ fn read_workload(
     defaults: &Defaults,
     problems: &mut Problems,
 ) -> Result<Option<WorkloadSpec>, Failure> {
+    let home = args.workload.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let open = |named: &str| open_beside(home.as_deref().unwrap_or(""), named);
     let node = match (&args.workload, args.rate) {
         (Some(path), _) => load::tree(path, problems)?,
         (None, Some(rate)) => {
@@ -192,7 +194,7 @@ fn read_workload(
         }
         (None, None) => return Err(Failure::command_line("give --rate or --workload")),
     };
-    Ok(node.and_then(|node| WorkloadSpec::read(&node, defaults, problems)))
+    Ok(node.and_then(|node| WorkloadSpec::read_with(&node, defaults, &open, problems)))
 }
 
 /// The short form of a workload that the options spell out.
@@ -232,7 +234,8 @@ fn length(
 ) -> Result<RunLength, Failure> {
     let offered = workload.offered();
     let by_count = args.num_requests.map(u64::from).or(workload.num_requests);
-    let by_count = by_count.map(|count| Span::from_secs(count as f64 / offered.requests_per_s));
+    let by_count =
+        by_count.map(|count| Span::from_secs(count as f64 / offered.requests_per_s_mean));
     let arrivals = match (by_count, workload.horizon) {
         (Some(counted), Some(horizon)) => Some(counted.min(horizon)),
         (counted, horizon) => counted.or(horizon),

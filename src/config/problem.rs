@@ -79,6 +79,11 @@ impl Problems {
         name.clone_into(&mut self.file);
     }
 
+    /// The file that problems are placed in.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Adds an error; label and hint can be set on what is returned.
     pub fn error(&mut self, at: Position, message: impl Into<String>) -> &mut Problem {
         self.push(Severity::Error, at, message.into())

@@ -21,7 +21,12 @@ pub fn requests_csv(trace: &Trace, outcome: &Outcome) -> String {
 
 fn line(trace: &Trace, id: RequestId, record: &RequestRecord) -> String {
     let index = id.index();
-    let client = &trace.clients[trace.client[index].index()];
+    // Requests of closed loops are in no trace, and requests that never came in no record.
+    let (client, input, output) = match trace.client.get(index) {
+        Some(&client) => (client, trace.input[index], trace.output[index]),
+        None => (record.client, record.input, record.output),
+    };
+    let client = &trace.clients[client.index()];
     let ms = |us: u64| {
         if us == RequestRecord::NEVER_US { String::new() } else { exact(us as f64 / 1e3) }
     };
@@ -41,8 +46,8 @@ fn line(trace: &Trace, id: RequestId, record: &RequestRecord) -> String {
         state(record.state).to_owned(),
         record.instance.map_or(String::new(), |instance| instance.0.to_string()),
         arrival,
-        trace.input[index].to_string(),
-        trace.output[index].to_string(),
+        input.to_string(),
+        output.to_string(),
         delay,
         ms(record.ttft_us),
         ms(record.e2e_us),

@@ -38,7 +38,7 @@ pub use journal::SearchEnd;
 pub use metric::{Better, Figures, MetricName};
 pub use objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
 pub use propose::{Origin, Proposal, Proposer, ProposerKind};
-pub use read::{ReadFile, Source, SourceRole, SpaceFile, read_space};
+pub use read::{ReadFile, Source, SourceRole, SpaceFile, open_beside, read_space};
 pub use runs::{Offer, RunLength, RunWishes, run_length};
 pub use score::{ConstraintScore, Score};
 pub use simulated::SimulatedEvaluator;

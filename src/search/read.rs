@@ -1,5 +1,7 @@
 //! Reads search spaces: everything that is wrong is said at once, with its place.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -12,9 +14,9 @@ use super::space::{Budget, SearchSpace, Seeds};
 use super::template::Template;
 use super::{read_goal, read_knobs};
 use crate::base::Span;
-use crate::config::{DAY, Defaults, Fields, Node, Problems, Value, parse};
+use crate::config::{DAY, Defaults, Fields, Node, Position, Problems, Value, parse};
 use crate::policy::{PolicyBundle, read_bundle};
-use crate::workload::{Limits, WorkloadSpec, generate};
+use crate::workload::{FileDigest, Limits, WorkloadSpec, generate};
 
 /// What an input file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,8 @@ pub enum SourceRole {
     Template,
     /// The workload.
     Workload,
+    /// A trace file of the workload; its text is a fingerprint of what it holds.
+    Trace,
     /// Coefficients and prices.
     Defaults,
 }
@@ -44,6 +48,22 @@ pub struct Source {
 
 /// Gives the text of a file that another names; the error is a sentence.
 pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+/// Opens `named`, which stands in `file`: relative to the folder of that. The error is a
+/// sentence. Trace files are too large to be kept as text.
+///
+/// # Errors
+/// The reason why the file cannot be opened.
+pub fn open_beside(file: &str, named: &str) -> Result<Box<dyn Read>, String> {
+    let opened = File::open(beside(file, named)).map_err(|error| error.to_string())?;
+    Ok(Box::new(opened))
+}
+
+/// The path `named` in `file`.
+fn beside(file: &str, named: &str) -> String {
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    folder.join(named).to_string_lossy().into_owned()
+}
 
 /// A search space with all that it refers to.
 #[derive(Clone, Debug)]
@@ -82,8 +102,10 @@ pub fn read_space(
         found.with(file, fields.problems(), |node, problems| read_bundle(node, defaults, problems))
     });
     let spec = workload.as_ref().and_then(|found| {
+        let home = found.text.as_ref().map_or(file, |(home, _)| home);
+        let open = |named: &str| open_beside(home, named);
         found.with(file, fields.problems(), |node, problems| {
-            WorkloadSpec::read(node, defaults, problems)
+            WorkloadSpec::read_with(node, defaults, &open, problems)
         })
     });
     let wishes = read_run(&mut fields);
@@ -96,7 +118,11 @@ pub fn read_space(
     }
     let run = run_length(&wishes, &bundle.pools[0], &bundle.batching, &offer(&spec));
     sources.extend(template_tree.text.clone().map(|text| source(SourceRole::Template, text)));
-    sources.extend(workload?.text.map(|text| source(SourceRole::Workload, text)));
+    let workload = workload?;
+    let home = workload.text.as_ref().map_or(file, |(home, _)| home).to_owned();
+    sources.extend(workload.text.map(|text| source(SourceRole::Workload, text)));
+    let traces = spec.files.iter().map(|digest| (beside(&home, &digest.file), fingerprint(digest)));
+    sources.extend(traces.map(|text| source(SourceRole::Trace, text)));
     let (space, options) = space;
     let template = Template::new(template_tree.node, options);
     Some(SpaceFile { space, template, bundle, workload: spec, run, sources })
@@ -114,7 +140,19 @@ impl SpaceFile {
             let found = sources.iter().find(|source| source.file == file);
             found.map(|source| source.text.clone()).ok_or_else(|| "it was not kept".to_owned())
         };
-        read_space((&space.file, &space.text), defaults, &read, problems)
+        let file = read_space((&space.file, &space.text), defaults, &read, problems)?;
+        let traces = |sources: &[Source]| -> Vec<Source> {
+            let traces = sources.iter().filter(|source| source.role == SourceRole::Trace);
+            traces.cloned().collect()
+        };
+        for (then, now) in traces(sources).iter().zip(traces(&file.sources)) {
+            if then.text != now.text {
+                let message = format!("`{}` is not what it was when the study began", now.file);
+                problems.error(Position::NOWHERE, message).label("it held something else");
+                return None;
+            }
+        }
+        Some(file)
     }
 
     /// What simulates this space's candidates.
@@ -138,6 +176,11 @@ impl SpaceFile {
         let run = Limits { duration: self.run.duration, max_requests: None };
         run.or(self.workload.limits())
     }
+}
+
+/// What a trace file holds, in short.
+fn fingerprint(digest: &FileDigest) -> String {
+    format!("{} bytes, fnv1a {:016x}", digest.bytes, digest.fnv1a)
 }
 
 fn first_error(problems: &Problems) -> String {
@@ -184,8 +227,7 @@ impl Library<'_> {
             let name = format!("the `{key}` of this file");
             return Some(Tree { node: node.clone(), name, text: None });
         };
-        let folder = Path::new(self.file).parent().unwrap_or(Path::new(""));
-        let path = folder.join(path).to_string_lossy().into_owned();
+        let path = beside(self.file, path);
         match (self.read)(&path) {
             Err(reason) => {
                 let message = format!("cannot read `{path}`: {reason}");
@@ -217,10 +259,7 @@ fn read_parts(
     let require = require.map_or_else(Vec::new, |node| {
         read_knobs::read_relations(node, &knobs.list, fields.problems())
     });
-    let classes = workload.map(|workload| {
-        let classes = workload.clients.iter().map(|client| client.slo_class.clone());
-        classes.collect::<Vec<String>>()
-    });
+    let classes = workload.map(WorkloadSpec::class_names);
     let goal = read_goal::read(fields, classes.as_deref());
     let pareto = read_goal::read_pareto(fields, classes.as_deref(), goal.as_ref());
     let seeds = read_seeds(fields);
@@ -309,8 +348,8 @@ fn read_budget(fields: &mut Fields<'_, '_>) -> Budget {
 /// What the length of a run depends on.
 fn offer(spec: &WorkloadSpec) -> Offer {
     let offered = spec.offered();
-    let counted =
-        spec.num_requests.map(|requests| Span::from_secs(requests as f64 / offered.requests_per_s));
+    let counted = spec.num_requests.map(|requests| requests as f64 / offered.requests_per_s_mean);
+    let counted = counted.map(Span::from_secs);
     let arrivals = match (counted, spec.horizon) {
         (Some(counted), Some(horizon)) => Some(counted.min(horizon)),
         (counted, horizon) => counted.or(horizon),

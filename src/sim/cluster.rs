@@ -139,6 +139,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
     s.kv_utilization.resize(instances, 0.0);
     s.answered.clear();
     s.follow_ups.clear();
+    s.follow_ups.extend(source.first_asks().into_iter().map(Reverse));
     s.admissions.clear();
     s.routings.clear();
 }
@@ -191,30 +192,31 @@ impl<S: Source> Cluster<'_, S> {
         let engine = &mut engines[instance];
         engine.advance(due, &mut cx);
         agenda.set(instance, engine.due());
-        self.release_follow_ups();
+        self.release_follow_ups(due);
     }
 
-    /// Lets the next rounds of answered sessions arrive after their think time.
-    fn release_follow_ups(&mut self) {
+    /// Lets what waited for the answers that came until `now` arrive after its think time.
+    fn release_follow_ups(&mut self, now: SimTime) {
         for (id, end) in self.s.answered.drain(..) {
-            if end == SimTime::NEVER {
-                self.source.cancel_follow_ups(id);
-            } else if let Some(client) = self.source.follow_up_client(id) {
-                let think = self.source.clients()[client].think_time;
-                self.s.follow_ups.push(Reverse((end + think, id + 1)));
-            }
+            let next = match end {
+                SimTime::NEVER => self.source.refused(id, now),
+                end => self.source.follow_up(id, end),
+            };
+            self.s.follow_ups.extend(next.map(Reverse));
         }
     }
 
     fn on_arrival(&mut self, now: SimTime) {
         let (arrival, next) = self.source.next();
         let follow_up = match self.s.follow_ups.peek() {
-            Some(&Reverse((time, id))) if time == now && (arrival > now || id < next) => Some(id),
+            Some(&Reverse((time, token))) if time == now && (arrival > now || token < next) => {
+                Some(token)
+            }
             _ => None,
         };
-        let (id, request) = if let Some(id) = follow_up {
+        let (id, request) = if let Some(token) = follow_up {
             self.s.follow_ups.pop();
-            (id, self.source.take_follow_up(id))
+            self.source.take_follow_up(token)
         } else {
             (next, self.source.take(&mut self.s.chains))
         };
@@ -288,7 +290,8 @@ impl<S: Source> Cluster<'_, S> {
             self.s.routings.push_back((now + self.bundle.routing_latency, slot));
         } else {
             self.s.collect.rejected(&self.s.slots[slot], now);
-            self.source.cancel_follow_ups(request.id);
+            let next = self.source.refused(request.id, now);
+            self.s.follow_ups.extend(next.map(Reverse));
             self.s.slots.remove(slot);
         }
     }
@@ -310,7 +313,11 @@ impl<S: Source> Cluster<'_, S> {
             ..
         } = &mut *self.s;
         let cluster = ClusterView { load, kv_utilization, chains };
-        let instance = self.router.route(&request, &cluster).index();
+        let pinned = self.source.clients()[request.client.index()].pinned;
+        let instance = match pinned.map(|index| index as usize) {
+            Some(index) if index < engines.len() => index,
+            _ => self.router.route(&request, &cluster).index(),
+        };
         collect.routed(&slots[slot], instance as u32, now);
         load.add(instance);
         let keep_steps = self.options.keep_steps;
@@ -340,6 +347,9 @@ impl<S: Source> Cluster<'_, S> {
             Shared { slots, collect, chains, load, answered, decode_steps, keep_steps: false };
         outcome.instances =
             engines.iter_mut().map(|engine| engine.finish(horizon, &mut cx)).collect();
+        if self.source.is_spent() {
+            self.s.collect.end_with_last_answer();
+        }
         self.s.collect.finish(self.source.classes(), &mut outcome);
         self.sum_up(&mut outcome);
         outcome

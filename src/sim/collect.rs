@@ -34,6 +34,7 @@ pub struct Collector {
     keep_requests: bool,
     warm_up: SimTime,
     end: SimTime,
+    last_answer: SimTime,
     output_time: Vec<Span>,
     counts: Counts,
     all: Latencies,
@@ -59,6 +60,7 @@ impl Collector {
         self.keep_requests = options.keep_requests;
         self.warm_up = options.warm_up;
         self.end = source.end().min(options.horizon);
+        self.last_answer = SimTime::ZERO;
         self.output_time = output_time;
         self.counts = Counts::default();
         self.all.clear();
@@ -106,6 +108,7 @@ impl Collector {
         }
         self.record(live, |record| {
             record.state = RequestState::Queued;
+            (record.client, record.input, record.output) = (live.client, live.input, live.output);
             record.arrival_us = live.arrival.as_us();
         });
     }
@@ -177,6 +180,7 @@ impl Collector {
     pub fn completed(&mut self, live: &Live, instance: u32, finished: SimTime) {
         self.count(live, |counts| &mut counts.completed);
         self.flow.ended(finished);
+        self.last_answer = self.last_answer.max(finished);
         let output_time = self.output_time[instance as usize];
         let ttft = live.first_token - live.arrival + output_time;
         let gaps = u64::from(live.output.max(1) - 1);
@@ -237,6 +241,12 @@ impl Collector {
             }
             record.preemptions = live.preemptions;
         });
+    }
+
+    /// Everybody asked what they wanted and was answered, sooner than the end: the measured
+    /// window ends with the last answer.
+    pub fn end_with_last_answer(&mut self) {
+        self.end = self.end.min(self.last_answer.max(self.warm_up));
     }
 
     /// Writes what was gathered to `outcome`.

@@ -1,7 +1,7 @@
 //! What a run tells: every figure a report, an objective or a constraint may name.
 
 use crate::base::batch_means::SteadyMean;
-use crate::base::{InstanceId, SimTime};
+use crate::base::{ClientId, InstanceId, SimTime};
 
 /// Which part of a run is measured and what is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -206,6 +206,12 @@ pub struct RequestRecord {
     pub state: RequestState,
     /// Where it was sent; `None` when it was not.
     pub instance: Option<InstanceId>,
+    /// Who sent it; with its lengths, of a request that reached the cluster.
+    pub client: ClientId,
+    /// Prompt tokens.
+    pub input: u32,
+    /// Answer tokens wanted.
+    pub output: u32,
     /// When it reached the cluster.
     pub arrival_us: u64,
     /// When it was sent to its instance.
@@ -236,6 +242,9 @@ impl Default for RequestRecord {
         Self {
             state: RequestState::Pending,
             instance: None,
+            client: ClientId(0),
+            input: 0,
+            output: 0,
             arrival_us: Self::NEVER_US,
             routed_us: Self::NEVER_US,
             enqueued_us: Self::NEVER_US,

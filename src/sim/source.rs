@@ -1,12 +1,21 @@
 //! Where the requests of a run come from: a trace, or a generator that keeps nothing.
 
-use crate::base::{RequestId, SimTime};
+use crate::base::{RequestId, SimTime, Span};
 use crate::policy::view::ChainBlocks;
-use crate::workload::{Chain, ClientInfo, Generator, Request, Trace};
+use crate::workload::{Chain, ClientInfo, Generator, Request, Trace, User};
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
+/// Tokens from here on name users of closed loops; ids are below.
+const FIRST_USER: u32 = 1 << 31;
+/// A user who was turned away thinks for at least as long before asking something else; without
+/// it, users who do not think would ask endlessly at one instant.
+const REFUSED_PAUSE: Span = Span::from_us(1_000_000);
+
 /// Gives the requests of a run in order of arrival; ids count them, follow-up rounds included.
+///
+/// Requests that wait for something have a token: follow-up rounds their id, users of closed loops
+/// a number behind all ids. At one instant they come in the order of their tokens.
 pub trait Source {
     /// Who the clients are.
     fn clients(&self) -> &[ClientInfo];
@@ -20,28 +29,79 @@ pub trait Source {
     fn len(&self) -> usize;
     /// When arrivals end.
     fn end(&self) -> SimTime;
+    /// Whether nothing more can arrive although [`Source::end`] may be later: users of closed loops
+    /// alone, who have asked all that they wanted.
+    fn is_spent(&self) -> bool;
     /// The arrival and id of the next request that waits for no other.
     fn next(&mut self) -> (SimTime, u32);
     /// Takes that request. Chains that it begins are added to `chains`.
     fn take(&mut self, chains: &mut ChainBlocks) -> Request;
-    /// The client of the round that waits for the answer of `id`, if there is one.
-    fn follow_up_client(&self, id: u32) -> Option<usize>;
-    /// Takes the follow-up round `id`, whose time has come.
-    fn take_follow_up(&mut self, id: u32) -> Request;
-    /// Forgets the rounds that wait for the answer of `id`, which will never come.
-    fn cancel_follow_ups(&mut self, id: u32);
+    /// When the users of closed loops first ask, and their tokens.
+    fn first_asks(&self) -> Vec<(SimTime, u32)>;
+    /// The time and token of the request that waited for the answer of `id`, which ended at
+    /// `answered`; there may be none.
+    fn follow_up(&mut self, id: u32, answered: SimTime) -> Option<(SimTime, u32)>;
+    /// Takes the request of `token`, whose time has come, and its id.
+    fn take_follow_up(&mut self, token: u32) -> (u32, Request);
+    /// Forgets the rounds that wait for the answer of `id`, which will never come, as was known
+    /// at `now`. A user of a closed loop asks something else instead.
+    fn refused(&mut self, id: u32, now: SimTime) -> Option<(SimTime, u32)>;
+}
+
+/// The users of closed loops in a run.
+struct Crowd {
+    users: Vec<User>,
+    /// Whose request is on its way, by id.
+    asked: BTreeMap<u32, u32>,
+}
+
+impl Crowd {
+    fn new(users: &[User]) -> Self {
+        Self { users: users.to_vec(), asked: BTreeMap::new() }
+    }
+
+    /// Whether there were users, and all of them have asked all that they wanted.
+    fn is_spent(&self) -> bool {
+        !self.users.is_empty() && !self.users.iter().any(User::goes_on)
+    }
+
+    fn first_asks(&self) -> Vec<(SimTime, u32)> {
+        let first = self.users.iter().zip(FIRST_USER..);
+        let first = first.filter(|(user, _)| user.asks_at(user.start()));
+        first.map(|(user, token)| (user.start(), token)).collect()
+    }
+
+    /// When the user behind `id` asks again after `pause`, or after its think time if that is
+    /// longer; `None` where it is nobody's, or was the last.
+    fn next(&mut self, id: u32, now: SimTime, pause: Span) -> Option<(SimTime, u32)> {
+        let index = self.asked.remove(&id)?;
+        let user = &self.users[index as usize];
+        let at = now + user.think_time().max(pause);
+        user.asks_at(at).then_some((at, FIRST_USER + index))
+    }
+
+    /// What the user of `token` asks as request `id`.
+    fn take(&mut self, token: u32, id: u32) -> Request {
+        let index = token - FIRST_USER;
+        self.asked.insert(id, index);
+        self.users[index as usize].ask(SimTime::NEVER)
+    }
 }
 
 /// The requests of a trace.
 pub struct Listed<'a> {
     trace: &'a Trace,
     next: usize,
+    crowd: Crowd,
+    /// Requests of users have the ids behind the trace.
+    next_id: u32,
 }
 
 impl<'a> Listed<'a> {
     /// From the first request on.
     pub fn new(trace: &'a Trace) -> Self {
-        let mut listed = Self { trace, next: 0 };
+        let crowd = Crowd::new(&trace.users);
+        let mut listed = Self { trace, next: 0, crowd, next_id: trace.len() as u32 };
         listed.skip_follow_ups();
         listed
     }
@@ -90,6 +150,10 @@ impl Source for Listed<'_> {
         self.trace.end
     }
 
+    fn is_spent(&self) -> bool {
+        self.trace.arrival.is_empty() && self.crowd.is_spent()
+    }
+
     fn next(&mut self) -> (SimTime, u32) {
         let arrival = self.trace.arrival.get(self.next).copied();
         (arrival.unwrap_or(SimTime::NEVER), self.next as u32)
@@ -102,16 +166,31 @@ impl Source for Listed<'_> {
         request
     }
 
-    fn follow_up_client(&self, id: u32) -> Option<usize> {
+    fn first_asks(&self) -> Vec<(SimTime, u32)> {
+        self.crowd.first_asks()
+    }
+
+    fn follow_up(&mut self, id: u32, answered: SimTime) -> Option<(SimTime, u32)> {
+        if id as usize >= self.trace.len() {
+            return self.crowd.next(id, answered, Span::ZERO);
+        }
         let next = self.trace.follow_up(RequestId(id))?;
-        Some(self.trace.client[next.index()].index())
+        let client = self.trace.client[next.index()];
+        Some((answered + self.trace.clients[client.index()].think_time, next.0))
     }
 
-    fn take_follow_up(&mut self, id: u32) -> Request {
-        self.request(id as usize)
+    fn take_follow_up(&mut self, token: u32) -> (u32, Request) {
+        if token < FIRST_USER {
+            return (token, self.request(token as usize));
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        (id, self.crowd.take(token, id))
     }
 
-    fn cancel_follow_ups(&mut self, _: u32) {}
+    fn refused(&mut self, id: u32, now: SimTime) -> Option<(SimTime, u32)> {
+        self.crowd.next(id, now, REFUSED_PAUSE)
+    }
 }
 
 /// Requests drawn when they are due. Memory holds the open sessions, and a few bytes for each
@@ -123,14 +202,16 @@ pub struct Drawn {
     next_id: u32,
     /// Rounds of open sessions by id.
     waiting: BTreeMap<u32, Request>,
+    crowd: Crowd,
 }
 
 impl Drawn {
     /// The requests of `generator`, whose arrivals end at `end`.
     pub fn new(generator: Generator, end: SimTime) -> Self {
         let about = generator.clone();
+        let crowd = Crowd::new(generator.users());
         let (generator, waiting) = (generator.peekable(), BTreeMap::new());
-        Self { generator, about, end, next_id: 0, waiting }
+        Self { generator, about, end, next_id: 0, waiting, crowd }
     }
 }
 
@@ -144,7 +225,7 @@ impl Source for Drawn {
     }
 
     fn first_chains(&self) -> Vec<Chain> {
-        self.about.group_chains()
+        self.about.first_chains()
     }
 
     fn is_chained(&self) -> bool {
@@ -157,6 +238,11 @@ impl Source for Drawn {
 
     fn end(&self) -> SimTime {
         self.end
+    }
+
+    fn is_spent(&self) -> bool {
+        // Only a number of requests ends users before the duration does.
+        false
     }
 
     fn next(&mut self) -> (SimTime, u32) {
@@ -178,18 +264,33 @@ impl Source for Drawn {
         request
     }
 
-    fn follow_up_client(&self, id: u32) -> Option<usize> {
-        self.waiting.get(&(id + 1)).map(|round| round.client.index())
+    fn first_asks(&self) -> Vec<(SimTime, u32)> {
+        self.crowd.first_asks()
     }
 
-    fn take_follow_up(&mut self, id: u32) -> Request {
-        self.waiting.remove(&id).expect("a round waits until its time has come")
+    fn follow_up(&mut self, id: u32, answered: SimTime) -> Option<(SimTime, u32)> {
+        if let Some(round) = self.waiting.get(&(id + 1)) {
+            let think_time = self.about.clients()[round.client.index()].think_time;
+            return Some((answered + think_time, id + 1));
+        }
+        self.crowd.next(id, answered, Span::ZERO)
     }
 
-    fn cancel_follow_ups(&mut self, id: u32) {
+    fn take_follow_up(&mut self, token: u32) -> (u32, Request) {
+        if token < FIRST_USER {
+            let round = self.waiting.remove(&token);
+            return (token, round.expect("a round waits until its time has come"));
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        (id, self.crowd.take(token, id))
+    }
+
+    fn refused(&mut self, id: u32, now: SimTime) -> Option<(SimTime, u32)> {
         let mut next = id + 1;
         while self.waiting.remove(&next).is_some() {
             next += 1;
         }
+        self.crowd.next(id, now, REFUSED_PAUSE)
     }
 }

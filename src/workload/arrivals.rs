@@ -27,6 +27,16 @@ pub enum Arrivals {
         /// Standard deviation of a gap over its mean; in [0.01, 10.4].
         cv: f64,
     },
+    /// Gamma gaps of a measured shape at the client's rate.
+    GammaShape {
+        /// In [0.01, 1e6].
+        shape: f64,
+    },
+    /// Weibull gaps of a measured shape at the client's rate.
+    WeibullShape {
+        /// In [0.1, 1e6].
+        shape: f64,
+    },
     /// Gamma gaps as measured; they set the client's rate themselves.
     GammaGaps {
         /// Shape; at least 0.01.
@@ -44,6 +54,15 @@ pub enum Arrivals {
 }
 
 impl Arrivals {
+    /// The same law, with a rate that is given otherwise.
+    pub(super) fn at_rate(self) -> Self {
+        match self {
+            Self::GammaGaps { shape, .. } => Self::GammaShape { shape },
+            Self::WeibullGaps { shape, .. } => Self::WeibullShape { shape },
+            other => other,
+        }
+    }
+
     /// The mean gap in microseconds at a nominal rate per second, truncation included: exact
     /// for Poisson and constant arrivals, else to within one microsecond.
     pub fn mean_gap_us(&self, rate: f64) -> f64 {
@@ -81,15 +100,19 @@ impl Gaps {
             Arrivals::Gamma { cv } => {
                 Self::Gamma { shape: 1.0 / (cv * cv), scale_us: mean * cv * cv }
             }
-            Arrivals::Weibull { cv } => {
-                let exponent = 1.0 / weibull_shape(cv);
-                Self::Weibull { exponent, scale_us: mean / ln_gamma(1.0 + exponent).exp() }
-            }
+            Arrivals::GammaShape { shape } => Self::Gamma { shape, scale_us: mean / shape },
+            Arrivals::Weibull { cv } => Self::weibull(weibull_shape(cv), mean),
+            Arrivals::WeibullShape { shape } => Self::weibull(shape, mean),
             Arrivals::GammaGaps { shape, scale_us } => Self::Gamma { shape, scale_us },
             Arrivals::WeibullGaps { shape, scale_us } => {
                 Self::Weibull { exponent: 1.0 / shape, scale_us }
             }
         }
+    }
+
+    fn weibull(shape: f64, mean: f64) -> Self {
+        let exponent = 1.0 / shape;
+        Self::Weibull { exponent, scale_us: mean / ln_gamma(1.0 + exponent).exp() }
     }
 
     /// A gap of whole microseconds, at least 1.
@@ -100,6 +123,21 @@ impl Gaps {
             Self::Gamma { shape, scale_us } => gamma(shape, rng) * scale_us,
             Self::Weibull { exponent, scale_us } => rng.exponential().powf(exponent) * scale_us,
         })
+    }
+
+    /// The time to the first arrival for somebody who begins to watch at a random moment: a
+    /// uniform part of a gap drawn in proportion to its length. From there on the expected number
+    /// of arrivals is exactly rate times time, however bursty they are.
+    pub(super) fn draw_first(&self, rng: &mut Rng) -> f64 {
+        let gap = match *self {
+            Self::Constant(gap) => gap,
+            Self::Exponential(mean) => return whole(rng.exponential() * mean),
+            Self::Gamma { shape, scale_us } => gamma(shape + 1.0, rng) * scale_us,
+            Self::Weibull { exponent, scale_us } => {
+                gamma(1.0 + exponent, rng).powf(exponent) * scale_us
+            }
+        };
+        whole(gap * rng.uniform())
     }
 }
 
@@ -185,6 +223,49 @@ mod tests {
         assert!((weibull_shape(1.0) - 1.0).abs() < 1e-9);
         for cv in [0.01, 0.5, 1.5, 3.5, 10.4] {
             assert!((weibull_cv(weibull_shape(cv)) / cv - 1.0).abs() < 1e-9, "{cv}");
+        }
+    }
+
+    #[test]
+    fn a_measured_shape_keeps_the_rate() {
+        let mut rng = Rng::new(5, Stream::Arrivals, 0);
+        for arrivals in [
+            Arrivals::GammaShape { shape: 0.3 },
+            Arrivals::GammaShape { shape: 40.0 },
+            Arrivals::WeibullShape { shape: 0.5 },
+            Arrivals::WeibullShape { shape: 3.0 },
+        ] {
+            let gaps = Gaps::new(&arrivals, 2.0);
+            let mean = (0..400_000).map(|_| gaps.draw(&mut rng)).sum::<f64>() / 4e5;
+            assert!((mean / 5e5 - 1.0).abs() < 0.02, "{arrivals:?} {mean}");
+            assert!((arrivals.mean_gap_us(2.0) / 5e5 - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn counts_from_a_random_moment_on_are_rate_times_time() {
+        for arrivals in [
+            Arrivals::Constant { from_zero: false },
+            Arrivals::Poisson,
+            Arrivals::GammaShape { shape: 0.1 },
+            Arrivals::WeibullShape { shape: 0.4 },
+        ] {
+            let gaps = Gaps::new(&arrivals, 1.0);
+            let runs = 20_000;
+            let (mut sum, mut squares) = (0.0, 0.0);
+            for run in 0..runs {
+                let mut rng = Rng::new(run, Stream::Arrivals, 0);
+                let (mut now, mut count) = (gaps.draw_first(&mut rng), 0.0);
+                while now < 7.3e6 {
+                    count += 1.0;
+                    now += gaps.draw(&mut rng);
+                }
+                sum += count;
+                squares += count * count;
+            }
+            let mean = sum / runs as f64;
+            let error = ((squares / runs as f64 - mean * mean) / runs as f64).sqrt();
+            assert!((mean - 7.3).abs() < 4.0 * error + 1e-3, "{arrivals:?} {mean} {error}");
         }
     }
 

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use crate::base::{ClientId, Rng, SimTime, Span, Stream};
 
-use super::arrivals::{Arrivals, Gaps};
 use super::lengths::{LENGTH_MAX, Lengths};
+use super::replay::{Player, ReplayClient};
 use super::spec::{
-    ARRIVAL_MAX, ClientSpec, Growth, Pacing, Prompt, REQUESTS_MAX, Sessions, Window, WorkloadSpec,
+    ARRIVAL_MAX, ClientSpec, Growth, Pacing, Prompt, REQUESTS_MAX, Sessions, WindowOwn,
+    WorkloadSpec,
 };
+use super::starts::{NEVER_US, Starts};
 use super::trace::{Chain, ClientInfo, NO_CHAIN, Request, Trace};
-
-/// Stands for "no further arrival".
-const NEVER_US: u64 = u64::MAX;
+use super::user::{Crowd, User};
 
 /// Where a realisation ends; without either limit it ends with the workload's windows, or never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Limits {
     /// No request arrives at or after this.
     pub duration: Option<Span>,
     /// No more requests than this; rounds of sessions count, and the last session may be cut.
+    /// Users of closed loops are not counted with the others: they share the same number evenly
+    /// among themselves, so that everybody asks the same however fast the answers come.
     pub max_requests: Option<u64>,
 }
 
@@ -52,18 +54,22 @@ pub fn generate(spec: &WorkloadSpec, seed: u64, limits: Limits) -> Trace {
 ///
 /// Requests come in order of arrival, ties in the order of the clients. A closed-loop session
 /// comes as a whole, when it starts: its follow-up rounds ([`SimTime::NEVER`]) directly behind its
-/// first. Rounds of open-loop sessions have arrivals of their own.
+/// first. Rounds of open-loop sessions have arrivals of their own. Users of closed loops are not
+/// among them, since their arrivals depend on the answers: [`Generator::users`].
 #[derive(Clone, Debug)]
 pub struct Generator {
     sources: Vec<Source>,
     /// The next arrival of every client that still has one: microseconds, client.
     agenda: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Recorded requests; behind those of clients at one instant.
+    player: Option<Player>,
+    users: Vec<User>,
     /// Rounds of the session that has just started.
     follow_ups: VecDeque<Request>,
     clients: Vec<ClientInfo>,
     classes: Vec<String>,
     tenants: Vec<String>,
-    groups: u32,
+    first_chains: Vec<Chain>,
     next_chain: u32,
     requests_left: u64,
     limits: Limits,
@@ -85,26 +91,40 @@ impl Generator {
         let mut names = Names::default();
         let mut clients = Vec::with_capacity(spec.clients.len());
         let mut sources = Vec::with_capacity(spec.clients.len());
+        let mut users = Vec::new();
         for (index, (client, rate)) in spec.clients.iter().zip(spec.client_rates()).enumerate() {
             clients.push(names.client(client));
-            let mut source = Source::new(client, ClientId::new(index), rate, seed);
-            source.prefix = groups.prefix(client);
+            let (id, prefix) = (ClientId::new(index), groups.prefix(client));
+            let mut source = Source::new(client, id, rate, seed);
+            source.prefix = prefix;
             source.open_budget = limits.max_requests.map_or(NEVER_US, |max| max.saturating_mul(2));
             sources.push(source);
+            let prefix = (prefix.chain, prefix.length);
+            users.extend(Crowd { spec: client, client: id, seed, prefix }.users());
         }
+        share_out(limits, &mut users);
+        let player = spec
+            .replay
+            .as_ref()
+            .map(|replay| Player::new(replay, seed, spec.clients.len(), groups.count()));
+        let replayed = spec.replay.iter().flat_map(|replay| &replay.clients);
+        clients.extend(replayed.map(|client| names.replayed(client)));
+        let first_chains = groups.chains(player.as_ref());
         let mut generator = Self {
             agenda: BinaryHeap::with_capacity(sources.len()),
             sources,
+            player,
+            users,
             follow_ups: VecDeque::new(),
             clients,
             classes: names.classes,
             tenants: names.tenants,
-            groups: groups.count(),
-            next_chain: groups.count(),
+            next_chain: first_chains.len() as u32,
+            first_chains,
             requests_left: max_requests,
             limits,
             horizon_us: horizon.as_us(),
-            windows_end_us: windows_end_us(&spec.clients),
+            windows_end_us: windows_end_us(spec),
             last_us: 0,
             expected_requests: expected_requests(spec, horizon, max_requests),
         };
@@ -132,9 +152,15 @@ impl Generator {
         &self.tenants
     }
 
-    /// The chains of the prefix groups; those of sessions follow them in order of first use.
-    pub fn group_chains(&self) -> Vec<Chain> {
-        vec![Chain { parent: NO_CHAIN, start: 0 }; self.groups as usize]
+    /// The chains of the prefix groups, then those of recorded requests; those of sessions follow
+    /// them in order of first use.
+    pub fn first_chains(&self) -> Vec<Chain> {
+        self.first_chains.clone()
+    }
+
+    /// The users of closed loops, who have not asked anything yet.
+    pub fn users(&self) -> &[User] {
+        &self.users
     }
 
     /// What the conversations of `client` continue.
@@ -145,9 +171,9 @@ impl Generator {
 
     /// When arrivals end; known once all requests were given.
     pub fn end(&self) -> SimTime {
-        let next_us = match self.agenda.peek() {
-            Some(Reverse((us, _))) => *us,
-            None => self.windows_end_us,
+        let next_us = match self.due_us() {
+            NEVER_US => self.windows_end_us,
+            us => us,
         };
         // The first request left out may arrive with the last one given.
         let next_us = next_us.max(self.last_us + 1);
@@ -161,7 +187,7 @@ impl Generator {
 
     /// Whether any request may lie on a chain.
     pub fn is_chained(&self) -> bool {
-        self.groups > 0 || self.sources.iter().any(|source| source.sessions.is_some())
+        !self.first_chains.is_empty() || self.sources.iter().any(|source| source.sessions.is_some())
     }
 
     /// Whether it ends by itself, before memory or the clock does.
@@ -172,6 +198,12 @@ impl Generator {
     /// About how many requests there will be, to reserve space; never absurdly many.
     pub(super) fn expected_requests(&self) -> usize {
         self.expected_requests
+    }
+
+    /// When the next request arrives that waits for no other.
+    fn due_us(&self) -> u64 {
+        let client = self.agenda.peek().map_or(NEVER_US, |Reverse((us, _))| *us);
+        client.min(self.player.as_ref().map_or(NEVER_US, Player::due_us))
     }
 
     fn start(&mut self, index: usize) -> Option<Request> {
@@ -200,13 +232,16 @@ impl Iterator for Generator {
             self.requests_left -= 1;
             return Some(request);
         }
-        let &Reverse((us, client)) = self.agenda.peek()?;
+        let us = self.due_us();
         if us >= self.horizon_us {
             return None;
         }
         self.requests_left -= 1;
         self.last_us = us;
-        self.start(client as usize)
+        match self.agenda.peek() {
+            Some(&Reverse((due, client))) if due == us => self.start(client as usize),
+            _ => self.player.as_mut()?.play(&mut self.follow_ups),
+        }
     }
 }
 
@@ -224,6 +259,8 @@ struct Source {
     starts: Starts,
     /// The next arrival of the process.
     start_us: u64,
+    /// Whether it is an open client.
+    asks_at_a_rate: bool,
     prompt: Prompt,
     output: Lengths,
     prompts: Rng,
@@ -253,8 +290,10 @@ impl Source {
         let index = client.index() as u64;
         Self {
             client,
-            starts: Starts::new(spec, rate, Rng::new(seed, Stream::Arrivals, index)),
+            // Without a rate nothing is drawn.
+            starts: Starts::new(spec, rate.max(1e-9), Rng::new(seed, Stream::Arrivals, index)),
             start_us: NEVER_US,
+            asks_at_a_rate: spec.closed_loop.is_none(),
             prompt: spec.prompt.clone(),
             output: spec.output.clone(),
             prompts: Rng::new(seed, Stream::Lengths, index),
@@ -268,7 +307,9 @@ impl Source {
     }
 
     fn first_start(&mut self) {
-        self.start_us = self.starts.first();
+        if self.asks_at_a_rate {
+            self.start_us = self.starts.first();
+        }
     }
 
     /// When its next request arrives.
@@ -292,34 +333,35 @@ impl Source {
             return self.open_round(round);
         }
         let now_us = self.start_us;
+        let own = self.starts.window().and_then(|window| window.own.clone());
         self.start_us = self.starts.next();
         let Some(sessions) = self.sessions else {
-            let (input, output) = self.lengths();
+            let (input, output) = self.lengths(own.as_deref());
             return self.request(SimTime::from_us(now_us), input, output, self.prefix);
         };
         if sessions.single {
             self.start_us = NEVER_US;
         }
-        self.session(now_us, &sessions, next_chain, follow_ups, horizon_us)
+        self.session((now_us, own.as_deref()), &sessions, next_chain, follow_ups, horizon_us)
     }
 
     /// Starts a session: returns its first round and puts the others where they belong.
     fn session(
         &mut self,
-        now_us: u64,
+        (now_us, own): (u64, Option<&WindowOwn>),
         sessions: &Sessions,
         next_chain: &mut u32,
         follow_ups: &mut VecDeque<Request>,
         horizon_us: u64,
     ) -> Request {
         let shared = self.session_prefix(sessions, next_chain);
-        let (input, output) = self.lengths();
+        let (input, output) = self.lengths(own);
         let first = self.request(SimTime::from_us(now_us), input, output, shared);
         self.rounds_made += 1;
         let mut last = (input, output);
         let mut us = now_us;
         for _ in 1..sessions.max_rounds {
-            let Some(round) = self.next_round(sessions, last) else { break };
+            let Some(round) = self.next_round(sessions, last, own) else { break };
             us = us.saturating_add(sessions.think_time.as_us()).saturating_add(last.1.into());
             last = round;
             self.rounds_made += 1;
@@ -356,13 +398,18 @@ impl Source {
         }
     }
 
-    /// Prompt and answer of the round behind `last`; `None` where it would be too long.
-    fn next_round(&mut self, sessions: &Sessions, last: (u32, u32)) -> Option<(u32, u32)> {
+    /// Prompt and answer of the round behind `last`; `None` where it would be too long. The law
+    /// of lengths is that of the window in which the session began.
+    fn next_round(
+        &mut self,
+        sessions: &Sessions,
+        last: (u32, u32),
+        own: Option<&WindowOwn>,
+    ) -> Option<(u32, u32)> {
         let (input, output) = match sessions.growth {
-            Growth::None => self.lengths(),
+            Growth::None => self.lengths(own),
             Growth::Accumulate => {
-                let new = self.prompt.tokens(&mut self.prompts);
-                let output = self.output.tokens(&mut self.outputs);
+                let (new, output) = self.draw(own);
                 (last.0 + last.1 + new, output)
             }
         };
@@ -370,10 +417,19 @@ impl Source {
     }
 
     /// Prompt (behind the prefix) and answer of a request or a first round.
-    fn lengths(&mut self) -> (u32, u32) {
-        let new = self.prompt.tokens(&mut self.prompts);
-        let output = self.output.tokens(&mut self.outputs);
+    fn lengths(&mut self, own: Option<&WindowOwn>) -> (u32, u32) {
+        let (new, output) = self.draw(own);
         (new.saturating_add(self.prefix.length).min(LENGTH_MAX), output)
+    }
+
+    /// New prompt and answer tokens.
+    fn draw(&mut self, own: Option<&WindowOwn>) -> (u32, u32) {
+        let new = match own.and_then(|own| own.prompt.as_ref()) {
+            Some(prompt) => prompt.tokens(&mut self.prompts),
+            None => self.prompt.tokens(&mut self.prompts),
+        };
+        let output = own.and_then(|own| own.output.as_ref()).unwrap_or(&self.output);
+        (new, output.tokens(&mut self.outputs))
     }
 
     fn request(&self, arrival: SimTime, input: u32, output: u32, on: SharedPrefix) -> Request {
@@ -384,56 +440,6 @@ impl Source {
     fn open_round(&self, round: Round) -> Request {
         let on = SharedPrefix { chain: round.chain, length: round.shared };
         self.request(SimTime::from_us(round.us), round.input, round.output, on)
-    }
-}
-
-/// The arrival process of one client, inside its windows.
-#[derive(Clone, Debug)]
-struct Starts {
-    gaps: Gaps,
-    rng: Rng,
-    windows: Vec<Window>,
-    /// The window that `now_us` lies in.
-    window: usize,
-    now_us: u64,
-    from_zero: bool,
-}
-
-impl Starts {
-    fn new(spec: &ClientSpec, rate: f64, rng: Rng) -> Self {
-        let always = Window { start: Span::ZERO, end: ARRIVAL_MAX, rate: 1.0 };
-        let windows = if spec.windows.is_empty() { vec![always] } else { spec.windows.clone() };
-        Self {
-            gaps: Gaps::new(&spec.arrivals, rate),
-            rng,
-            now_us: windows[0].start.as_us(),
-            windows,
-            window: 0,
-            from_zero: matches!(spec.arrivals, Arrivals::Constant { from_zero: true }),
-        }
-    }
-
-    fn first(&mut self) -> u64 {
-        if self.from_zero { self.now_us } else { self.next() }
-    }
-
-    /// The next arrival in microseconds; [`NEVER_US`] behind the last window. A gap is spent in
-    /// active time only, and faster where a window's rate is higher.
-    fn next(&mut self) -> u64 {
-        let mut gap = self.gaps.draw(&mut self.rng);
-        while let Some(window) = self.windows.get(self.window) {
-            let room = window.end.as_us().saturating_sub(self.now_us) as f64 * window.rate;
-            if gap < room {
-                self.now_us += (gap / window.rate) as u64;
-                return self.now_us;
-            }
-            gap -= room;
-            self.window += 1;
-            if let Some(next) = self.windows.get(self.window) {
-                self.now_us = next.start.as_us();
-            }
-        }
-        NEVER_US
     }
 }
 
@@ -456,6 +462,12 @@ impl<'a> Groups<'a> {
         self.0.len() as u32
     }
 
+    /// The chains of the groups, then those of `player`.
+    fn chains(&self, player: Option<&Player>) -> Vec<Chain> {
+        let own = self.0.iter().map(|_| Chain { parent: NO_CHAIN, start: 0 });
+        own.chain(player.into_iter().flat_map(Player::chains)).collect()
+    }
+
     fn prefix(&self, client: &ClientSpec) -> SharedPrefix {
         client
             .prefix
@@ -475,33 +487,65 @@ struct Names {
 
 impl Names {
     fn client(&mut self, client: &ClientSpec) -> ClientInfo {
-        let known = self.classes.iter().position(|name| *name == client.slo_class);
-        let class = known.unwrap_or_else(|| {
-            self.classes.push(client.slo_class.clone());
-            self.classes.len() - 1
-        });
-        let next = self.tenants.len() as u16;
-        let tenant = *self.tenant_index.entry(client.tenant.clone()).or_insert(next);
-        if tenant == next {
-            self.tenants.push(client.tenant.clone());
-        }
         ClientInfo {
             name: client.name.clone(),
-            class: u8::try_from(class).expect("reading allows a handful of SLO classes"),
-            tenant,
+            class: self.class(&client.slo_class),
+            tenant: self.tenant(&client.tenant),
             think_time: client.sessions.as_ref().map_or(Span::ZERO, |s| s.think_time),
+            pinned: client.pinned_instance,
         }
+    }
+
+    fn replayed(&mut self, client: &ReplayClient) -> ClientInfo {
+        ClientInfo {
+            name: client.name.clone(),
+            class: self.class(&client.class),
+            tenant: self.tenant(&client.tenant),
+            think_time: client.think_time,
+            pinned: None,
+        }
+    }
+
+    fn class(&mut self, class: &str) -> u8 {
+        let known = self.classes.iter().position(|name| name == class);
+        let class = known.unwrap_or_else(|| {
+            self.classes.push(class.to_owned());
+            self.classes.len() - 1
+        });
+        u8::try_from(class).expect("reading allows a handful of SLO classes")
+    }
+
+    fn tenant(&mut self, tenant: &str) -> u16 {
+        if let Some(known) = self.tenant_index.get(tenant) {
+            return *known;
+        }
+        let next = self.tenants.len() as u16;
+        self.tenant_index.insert(tenant.to_owned(), next);
+        self.tenants.push(tenant.to_owned());
+        next
+    }
+}
+
+/// Ends the users' asking, and shares the number of requests evenly among them, the first of them
+/// getting one more.
+fn share_out(limits: Limits, users: &mut [User]) {
+    let end = limits.duration.unwrap_or(ARRIVAL_MAX).min(ARRIVAL_MAX);
+    let count = users.len() as u64;
+    for (user, index) in users.iter_mut().zip(0..) {
+        let share = |max| max / count + u64::from(index < max % count);
+        user.limit(limits.max_requests.map_or(u64::MAX, share), SimTime::ZERO + end);
     }
 }
 
 /// When the last start of a request or session can be; a single session has no end of its own.
-fn windows_end_us(clients: &[ClientSpec]) -> u64 {
+fn windows_end_us(spec: &WorkloadSpec) -> u64 {
     let end = |client: &ClientSpec| match client.windows.last() {
         _ if client.sessions.is_some_and(|sessions| sessions.single) => Span::ZERO,
         Some(window) => window.end,
         None => ARRIVAL_MAX,
     };
-    clients.iter().map(end).max().unwrap_or(Span::ZERO).as_us()
+    let replay = spec.replay.as_ref().map(|replay| replay.end());
+    spec.clients.iter().map(end).chain(replay).max().unwrap_or(Span::ZERO).as_us()
 }
 
 fn expected_requests(spec: &WorkloadSpec, horizon: Span, max_requests: u64) -> usize {
@@ -509,5 +553,6 @@ fn expected_requests(spec: &WorkloadSpec, horizon: Span, max_requests: u64) -> u
     let rounds = |client: &ClientSpec| client.sessions.as_ref().map_or(1, |s| s.max_rounds);
     let rounds_max = spec.clients.iter().map(rounds).max().unwrap_or(1);
     let arrivals = spec.aggregate_rate * horizon.as_secs() * f64::from(rounds_max);
-    arrivals.min(max_requests as f64).min(RESERVE_MAX) as usize
+    let rows = spec.replay.as_ref().map_or(0.0, |replay| replay.len() as f64 * replay.scale);
+    (arrivals + rows).min(max_requests as f64).min(RESERVE_MAX) as usize
 }

@@ -6,11 +6,10 @@
 use crate::base::Span;
 use crate::config::{Bounds, Fields, Node, Problems};
 
-use super::arrivals::Arrivals;
 use super::lengths::{LENGTH_MAX, Lengths};
 use super::spec::{
     ARRIVAL_MAX, CLIENTS_MAX, ClientSpec, Growth, Pacing, Prefix, Prompt, RATE_MAX, Sessions,
-    Window, WorkloadSpec,
+    Window,
 };
 
 /// The lowest rate that counts, in arrivals per second.
@@ -135,7 +134,7 @@ fn windows(stages: &[Stage], mean: f64) -> Vec<Window> {
         end_s += stage.duration_s;
         let end = Span::from_secs(end_s);
         if stage.sends() && start < end {
-            windows.push(Window { start, end, rate: stage.rate / mean });
+            windows.push(Window { rate: stage.rate / mean, ..Window::new(start, end) });
         }
     }
     windows
@@ -150,14 +149,12 @@ fn expand(windows: &[Window], questions: &Questions) -> Vec<ClientSpec> {
             clients.push(ClientSpec {
                 name: format!("prompt-{prompt}-user-{user}"),
                 tenant: group.clone(),
-                slo_class: WorkloadSpec::CLASS_DEFAULT.to_owned(),
-                rate_fraction: 1.0,
-                arrivals: Arrivals::Poisson,
                 prompt: Prompt::Text(Lengths::Constant(f64::from(questions.question_tokens))),
                 output: Lengths::Constant(f64::from(questions.output_tokens)),
                 prefix: (length > 0).then_some(Prefix { group, length }),
                 windows: windows.to_vec(),
                 sessions: questions.multi_turn.then_some(SESSIONS),
+                ..ClientSpec::default()
             });
         }
     }

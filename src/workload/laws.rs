@@ -15,13 +15,10 @@ fn client(name: &str, arrivals: Arrivals) -> ClientSpec {
         name: name.to_owned(),
         tenant: format!("tenant of {name}"),
         slo_class: "batch".to_owned(),
-        rate_fraction: 1.0,
         arrivals,
         prompt: Prompt::Text(Lengths::gaussian(60.0, 30.0, 1.0, 200.0)),
         output: Lengths::Exponential { mean: 20.0, clamp: Clamp::NONE },
-        prefix: None,
-        windows: Vec::new(),
-        sessions: None,
+        ..ClientSpec::default()
     }
 }
 
@@ -42,8 +39,7 @@ fn zoo(pacing: Pacing) -> WorkloadSpec {
         prefix: Some(prefix("system", 999)),
         ..client("forgetful", Arrivals::Gamma { cv: 2.0 })
     };
-    let window =
-        |start, end| Window { start: Span::from_us(start), end: Span::from_us(end), rate: 1.0 };
+    let window = |start, end| Window::new(Span::from_us(start), Span::from_us(end));
     let windowed = ClientSpec {
         prefix: Some(prefix("other", 50)),
         windows: vec![window(100_000, 400_000), window(700_000, 90_000_000)],
@@ -59,10 +55,8 @@ fn zoo(pacing: Pacing) -> WorkloadSpec {
     };
     WorkloadSpec {
         aggregate_rate: 500.0,
-        horizon: None,
-        num_requests: None,
-        seed: None,
         clients: vec![chat, forgetful, windowed, seeing],
+        ..WorkloadSpec::default()
     }
 }
 

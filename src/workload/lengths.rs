@@ -54,6 +54,8 @@ pub enum Lengths {
     },
     /// Listed lengths with weights.
     Empirical(Empirical),
+    /// A histogram.
+    Binned(Binned),
 }
 
 /// The smallest and the largest value, in tokens.
@@ -69,6 +71,16 @@ pub struct Clamp {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Empirical {
     lengths: Vec<f64>,
+    /// Ends with exactly 1.
+    cumulative: Vec<f64>,
+}
+
+/// A histogram: intervals of lengths with their shares; inside an interval all whole lengths are
+/// equally likely.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binned {
+    /// Lowest (exclusive) and highest (inclusive) length of each interval.
+    bins: Vec<(f64, f64)>,
     /// Ends with exactly 1.
     cumulative: Vec<f64>,
 }
@@ -113,6 +125,38 @@ impl Empirical {
     fn draw(&self, uniform: f64) -> f64 {
         let at = self.cumulative.partition_point(|&share| share < uniform);
         self.lengths[at.min(self.lengths.len() - 1)]
+    }
+}
+
+impl Binned {
+    /// The histogram with the share `cdf` of lengths up to `tokens`, for ascending `(tokens, cdf)`;
+    /// the first interval begins behind 0. `None` where lengths do not ascend, shares fall, or
+    /// there is none above 0.
+    pub fn from_cdf(knots: &[(f64, f64)]) -> Option<Self> {
+        let total = knots.last().map(|knot| knot.1).filter(|total| *total > 0.0)?;
+        let (mut bins, mut cumulative) = (Vec::new(), Vec::new());
+        let (mut low, mut below) = (0.0, 0.0);
+        for &(high, share) in knots {
+            if !(high > low && share >= below && share.is_finite()) {
+                return None;
+            }
+            if share > below {
+                bins.push((low, high));
+                cumulative.push(share / total);
+            }
+            (low, below) = (high, share);
+        }
+        *cumulative.last_mut()? = 1.0;
+        Some(Self { bins, cumulative })
+    }
+
+    fn draw(&self, uniform: f64) -> f64 {
+        let at = self.cumulative.partition_point(|&share| share <= uniform);
+        let at = at.min(self.bins.len() - 1);
+        let below = if at == 0 { 0.0 } else { self.cumulative[at - 1] };
+        let inside = (uniform - below) / (self.cumulative[at] - below);
+        let (low, high) = self.bins[at];
+        (low + inside * (high - low)).floor() + 1.0
     }
 }
 
@@ -171,6 +215,7 @@ impl Lengths {
                 }
             }
             Self::Empirical(table) => table.draw(rng.uniform()),
+            Self::Binned(table) => table.draw(rng.uniform()),
         }
     }
 }
@@ -226,5 +271,25 @@ mod tests {
         assert_eq!(Empirical::new(vec![(1.0, 0.0)]), None);
         assert_eq!(Empirical::new(vec![(1.0, -1.0), (2.0, 3.0)]), None);
         assert_eq!(Empirical::new(vec![(1.0, f64::NAN)]), None);
+    }
+
+    #[test]
+    fn a_histogram_keeps_its_shares() {
+        let table = Binned::from_cdf(&[(2.0, 0.25), (4.0, 0.25), (104.0, 0.5)]).expect("ascends");
+        let lengths = Lengths::Binned(table);
+        let mut stream = rng();
+        let (mut short, mut sum) = (0, 0.0);
+        for _ in 0..40_000 {
+            let tokens = lengths.tokens(&mut stream);
+            assert!((1..=2).contains(&tokens) || (5..=104).contains(&tokens), "{tokens}");
+            short += u32::from(tokens <= 2);
+            sum += f64::from(tokens);
+        }
+        assert!((19_600..=20_400).contains(&short), "{short}");
+        assert!((sum / 40_000.0 - f64::midpoint(1.5, 54.5)).abs() < 0.7, "{sum}");
+        for wrong in [&[(2.0, 0.5), (2.0, 1.0)][..], &[(2.0, 0.5), (3.0, 0.4)], &[(2.0, 0.0)], &[]]
+        {
+            assert_eq!(Binned::from_cdf(wrong), None);
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! The short forms of a workload: one stream of requests at one rate.
 
+use std::sync::Arc;
+
 use crate::config::{Defaults, Fields, Node, Preset, PresetLengths, Problems};
 
 use super::lengths::{LENGTH_MAX, Lengths};
-use super::read::{read_class, read_limits, read_rate};
+use super::read::{read_limits, read_rate};
+use super::read_client::read_class;
 use super::read_lengths::{read_short_arrivals, read_short_lengths};
+use super::read_profile::read_profile;
 use super::spec::{RateMode, WorkloadSpec};
 
 pub(super) fn read_short(
@@ -29,8 +33,10 @@ pub(super) fn read_short(
     mode.prefix_tokens = prefix_tokens.unwrap_or(mode.prefix_tokens);
     mode.slo_class = read_class(&mut fields);
     let (horizon, num_requests, seed) = read_limits(&mut fields, "duration");
+    let profile = read_profile(&mut fields, "profile");
     fields.finish();
-    let spec = WorkloadSpec::rate_mode(mode);
+    let mut spec = WorkloadSpec::rate_mode(mode);
+    spec.clients[0].profile = profile.map(Arc::new);
     Some(WorkloadSpec { horizon, num_requests, seed, ..spec })
 }
 

@@ -1,9 +1,13 @@
 //! What a workload is: clients, each with its arrivals, lengths, prefix, windows and sessions.
 
-use crate::base::{Rng, Span, Stream};
+use std::sync::Arc;
+
+use crate::base::{Rng, Span};
 
 use super::arrivals::Arrivals;
 use super::lengths::Lengths;
+use super::profile::Profile;
+use super::replay::Replay;
 
 /// The longest time of an arrival (53 days): half the clock, so that answers fit behind it.
 pub const ARRIVAL_MAX: Span = Span::from_us((1 << 62) / 1_000_000);
@@ -13,18 +17,18 @@ pub const RATE_MAX: f64 = 1e6;
 pub const REQUESTS_MAX: u64 = 1 << 31;
 /// The most clients of one workload.
 pub const CLIENTS_MAX: usize = 1 << 15;
+/// The most users of one closed loop.
+pub const USERS_MAX: u32 = 1 << 20;
 /// The length of a prefix group that does not state one, in tokens.
 pub const PREFIX_LENGTH_DEFAULT: u32 = 50;
-
-/// Draws per distribution behind [`WorkloadSpec::offered`], shared among the clients.
-const PROFILE_DRAWS: usize = 1 << 22;
 
 /// Who arrives, when, wanting what. Reading checks all ranges; values built by hand must keep
 /// them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkloadSpec {
-    /// Arrivals per second of all clients together, shared out by their fractions; above 0, at
-    /// most [`RATE_MAX`]. For a client with sessions an arrival is the *start of a session*.
+    /// Arrivals per second of all open clients together, shared out by their fractions; above 0
+    /// where there is one, at most [`RATE_MAX`]. For a client with sessions an arrival is the
+    /// *start of a session*.
     pub aggregate_rate: f64,
     /// When arrivals end.
     pub horizon: Option<Span>,
@@ -32,8 +36,23 @@ pub struct WorkloadSpec {
     pub num_requests: Option<u64>,
     /// The seed that the file names; a seed on the command line comes first.
     pub seed: Option<u64>,
-    /// At least one, at most [`CLIENTS_MAX`].
+    /// At least one unless there is a trace to replay; at most [`CLIENTS_MAX`].
     pub clients: Vec<ClientSpec>,
+    /// Requests as somebody recorded them, beside those of the clients.
+    pub replay: Option<Arc<Replay>>,
+    /// The trace files behind this workload.
+    pub files: Vec<FileDigest>,
+}
+
+/// A file that a workload was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileDigest {
+    /// Its name as the workload gives it.
+    pub file: String,
+    /// Its length in bytes, as it lies on the disk.
+    pub bytes: u64,
+    /// FNV-1a of those bytes.
+    pub fnv1a: u64,
 }
 
 /// One client: a stream of requests alike.
@@ -45,7 +64,8 @@ pub struct ClientSpec {
     pub tenant: String,
     /// Its SLO class; `default` where it has none.
     pub slo_class: String,
-    /// Its share of the aggregate rate, relative to the other clients' fractions; above 0.
+    /// Its share of the aggregate rate, relative to the other clients' fractions; above 0, but 0
+    /// for a closed loop.
     pub rate_fraction: f64,
     /// The law of its arrivals.
     pub arrivals: Arrivals,
@@ -58,8 +78,25 @@ pub struct ClientSpec {
     /// When it is active: in order, disjoint; empty for always. Arrivals happen only inside:
     /// the clock of the arrival process stands still between windows.
     pub windows: Vec<Window>,
+    /// How its rate moves; inside windows it multiplies theirs.
+    pub profile: Option<Arc<Profile>>,
     /// Whether an arrival is one request, or starts a conversation of several rounds.
     pub sessions: Option<Sessions>,
+    /// Users that ask again once they are answered, in place of arrivals at a rate; such a client
+    /// has no windows, profile or sessions.
+    pub closed_loop: Option<ClosedLoop>,
+    /// The instance that all its requests go to, past the router.
+    pub pinned_instance: Option<u32>,
+}
+
+/// Users who each wait for their answer, think, and ask again, until arrivals end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedLoop {
+    /// How many; at least 1, at most [`USERS_MAX`]. User `u` begins `u / users` of the think time
+    /// after the start.
+    pub users: u32,
+    /// Between the end of an answer and the next request.
+    pub think_time: Span,
 }
 
 /// The new tokens of a prompt.
@@ -95,14 +132,28 @@ pub struct Prefix {
 }
 
 /// A stretch of time in which a client is active: `start <= t < end`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     /// Its start.
     pub start: Span,
     /// Its end; later than the start.
     pub end: Span,
-    /// The client's rate in it, as a multiple of its rate elsewhere; above 0.
+    /// The client's rate in it, as a multiple of its nominal rate; above 0.
     pub rate: f64,
+    /// What is different in it.
+    pub own: Option<Arc<WindowOwn>>,
+}
+
+/// Laws of one window in place of the client's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WindowOwn {
+    /// The law of arrivals, at the rate of the window. Its process has always been going on when
+    /// the window begins, so that the expected number of arrivals is rate times length.
+    pub arrivals: Option<Arrivals>,
+    /// New prompt tokens.
+    pub prompt: Option<Lengths>,
+    /// Answer tokens.
+    pub output: Option<Lengths>,
 }
 
 /// Conversations.
@@ -158,18 +209,6 @@ pub struct RateMode {
     pub slo_class: String,
 }
 
-/// What a workload asks of a fleet.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Offered {
-    /// Requests per second, all rounds of sessions counted, at the time when the active windows
-    /// together ask for most.
-    pub requests_per_s: f64,
-    /// Mean prompt tokens per request, prefix and conversation included.
-    pub input_tokens_mean: f64,
-    /// Mean answer tokens per request.
-    pub output_tokens_mean: f64,
-}
-
 impl Default for RateMode {
     fn default() -> Self {
         Self {
@@ -200,90 +239,76 @@ impl WorkloadSpec {
             prompt: Prompt::Text(mode.prompt),
             output: mode.output,
             prefix,
-            windows: Vec::new(),
-            sessions: None,
+            ..ClientSpec::default()
         };
-        Self {
-            aggregate_rate: mode.rate,
-            horizon: None,
-            num_requests: None,
-            seed: None,
-            clients: vec![client],
-        }
+        Self { aggregate_rate: mode.rate, clients: vec![client], ..Self::default() }
     }
 
-    /// The nominal arrivals per second of each client, in order, outside special windows.
+    /// The nominal arrivals per second of each client, in order; 0 for a closed loop.
     pub fn client_rates(&self) -> Vec<f64> {
         let total: f64 = self.clients.iter().map(|client| client.rate_fraction).sum();
-        self.clients
-            .iter()
-            .map(|client| self.aggregate_rate * (client.rate_fraction / total))
-            .collect()
+        let share = |client: &ClientSpec| match client.closed_loop {
+            None => self.aggregate_rate * (client.rate_fraction / total),
+            Some(_) => 0.0,
+        };
+        self.clients.iter().map(share).collect()
     }
 
-    /// What this workload asks of a fleet. Mean lengths come from draws with a fixed seed (a
-    /// relative error of about 1 %, more under heavy tails); rates are exact to the microsecond
-    /// of a gap. A client with a single session counts as one request per think time (per second
-    /// where that is shorter).
-    pub fn offered(&self) -> Offered {
-        let draws = (PROFILE_DRAWS / self.clients.len().max(1)).clamp(256, 1 << 16) as u32;
-        let (mut requests, mut input, mut output) = (0.0, 0.0, 0.0);
-        let mut edges = Vec::new();
-        for (index, (client, rate)) in self.clients.iter().zip(self.client_rates()).enumerate() {
-            let mut rng = Rng::new(0, Stream::Lengths, index as u64);
-            let starts = 1e6 / client.arrivals.mean_gap_us(rate);
-            let (rounds, prompt_mean, answer_mean) = client.session_means(&mut rng, draws);
-            let weight = client.edges(starts * rounds, &mut edges);
-            requests += weight;
-            input += weight * prompt_mean;
-            output += weight * answer_mean;
+    /// The SLO classes of all requests, each once, in order of first mention.
+    pub fn class_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let replayed = self.replay.iter().flat_map(|replay| &replay.clients);
+        let replayed = replayed.map(|client| &client.class);
+        for class in self.clients.iter().map(|client| &client.slo_class).chain(replayed) {
+            if !names.contains(class) {
+                names.push(class.clone());
+            }
         }
-        Offered {
-            requests_per_s: peak(edges),
-            input_tokens_mean: input / requests,
-            output_tokens_mean: output / requests,
-        }
-    }
-
-    /// Requests per second offered at most, all rounds of sessions counted.
-    pub fn offered_rate(&self) -> f64 {
-        self.offered().requests_per_s
+        names
     }
 }
 
-impl ClientSpec {
-    /// Requests per arrival, and mean prompt and answer tokens of a request.
-    fn session_means(&self, rng: &mut Rng, draws: u32) -> (f64, f64, f64) {
-        let prefix = self.prefix.as_ref().map_or(0.0, |prefix| f64::from(prefix.length));
-        let new = self.prompt.mean(rng, draws);
-        let answer = self.output.mean(rng, draws);
-        let Some(sessions) = &self.sessions else { return (1.0, prefix + new, answer) };
-        let rounds = f64::from(sessions.max_rounds);
-        let conversation = match sessions.growth {
-            Growth::Accumulate => (rounds - 1.0) / 2.0 * (new + answer),
-            Growth::None => 0.0,
-        };
-        (rounds, prefix + new + conversation, answer)
+impl Default for ClientSpec {
+    /// An open client with Poisson arrivals and the lengths of [`RateMode`].
+    fn default() -> Self {
+        let RateMode { arrivals, prompt, output, slo_class, .. } = RateMode::default();
+        Self {
+            name: String::new(),
+            tenant: WorkloadSpec::CLASS_DEFAULT.to_owned(),
+            slo_class,
+            rate_fraction: 1.0,
+            arrivals,
+            prompt: Prompt::Text(prompt),
+            output,
+            prefix: None,
+            windows: Vec::new(),
+            profile: None,
+            sessions: None,
+            closed_loop: None,
+            pinned_instance: None,
+        }
     }
+}
 
-    /// Appends when its rate changes and by how much; returns its weight among the clients.
-    fn edges(&self, rate: f64, edges: &mut Vec<(Span, f64)>) -> f64 {
-        if let Some(sessions) = self.sessions.as_ref().filter(|sessions| sessions.single) {
-            let rate = 1.0 / sessions.think_time.as_secs().max(1.0);
-            edges.push((Span::ZERO, rate));
-            return rate;
+impl Default for WorkloadSpec {
+    /// Nobody at all, to be filled in.
+    fn default() -> Self {
+        Self {
+            aggregate_rate: 0.0,
+            horizon: None,
+            num_requests: None,
+            seed: None,
+            clients: Vec::new(),
+            replay: None,
+            files: Vec::new(),
         }
-        if self.windows.is_empty() {
-            edges.push((Span::ZERO, rate));
-            return rate;
-        }
-        for window in &self.windows {
-            edges.push((window.start, rate * window.rate));
-            edges.push((window.end, -rate * window.rate));
-        }
-        let active = |w: &Window| (w.end.as_secs() - w.start.as_secs()) * w.rate;
-        let span = self.windows.last().map_or(1.0, |window| window.end.as_secs());
-        rate * self.windows.iter().map(active).sum::<f64>() / span
+    }
+}
+
+impl Window {
+    /// The client as it always is, from `start` to `end`.
+    pub const fn new(start: Span, end: Span) -> Self {
+        Self { start, end, rate: 1.0, own: None }
     }
 }
 
@@ -303,7 +328,7 @@ impl Prompt {
         }
     }
 
-    fn mean(&self, rng: &mut Rng, draws: u32) -> f64 {
+    pub(super) fn mean(&self, rng: &mut Rng, draws: u32) -> f64 {
         match self {
             Self::Text(lengths) => lengths.mean(rng, draws),
             Self::Multimodal { .. } => {
@@ -312,15 +337,4 @@ impl Prompt {
             }
         }
     }
-}
-
-/// The highest sum of changes; at one instant ends come before starts.
-fn peak(mut edges: Vec<(Span, f64)>) -> f64 {
-    edges.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    let (mut now, mut peak) = (0.0_f64, 0.0_f64);
-    for (_, change) in edges {
-        now += change;
-        peak = peak.max(now);
-    }
-    peak
 }

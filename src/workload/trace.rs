@@ -3,6 +3,7 @@
 use crate::base::{ClientId, RequestId, SimTime, Span};
 
 use super::generator::Generator;
+use super::user::User;
 
 /// No chain: nothing of the request's tokens is shared with another request.
 pub const NO_CHAIN: u32 = u32::MAX;
@@ -18,6 +19,9 @@ pub struct ClientInfo {
     pub tenant: u16,
     /// Between the end of an answer and the next round of the same session.
     pub think_time: Span,
+    /// The instance that its requests go to, past the router; where there is no such instance, the
+    /// router decides.
+    pub pinned: Option<u32>,
 }
 
 /// A sequence of tokens that several requests share from its start: the prompt of a prefix group,
@@ -77,13 +81,17 @@ pub struct Trace {
     pub tenants: Vec<String>,
     /// All chains; a parent precedes its children.
     pub chains: Vec<Chain>,
+    /// The users of closed loops, whose requests are not among the columns: when they arrive
+    /// depends on the answers.
+    pub users: Vec<User>,
     /// When arrivals end: rates are per this length of time. The limit of duration where that
-    /// ended them; where a number of requests did, the arrival of the first one left out.
+    /// ended them; where a number of requests did, the arrival of the first one left out. Where
+    /// only a number of requests ends closed loops, the end of the clock: a run finds out.
     pub end: SimTime,
 }
 
 impl Trace {
-    /// The number of requests, follow-up rounds included.
+    /// The number of requests, follow-up rounds included, those of closed loops not.
     pub fn len(&self) -> usize {
         self.arrival.len()
     }
@@ -95,7 +103,8 @@ impl Trace {
             clients: generator.clients().to_vec(),
             classes: generator.classes().to_vec(),
             tenants: generator.tenants().to_vec(),
-            chains: generator.group_chains(),
+            chains: generator.first_chains(),
+            users: generator.users().to_vec(),
             ..Self::default()
         };
         trace.reserve(generator.expected_requests());
@@ -129,9 +138,9 @@ impl Trace {
         self.shared.reserve(requests);
     }
 
-    /// Whether there is no request at all.
+    /// Whether nobody asks anything at all.
     pub fn is_empty(&self) -> bool {
-        self.arrival.is_empty()
+        self.arrival.is_empty() && self.users.is_empty()
     }
 
     /// Whether `request` waits for the round before it.

@@ -102,7 +102,10 @@ impl<'a> Cluster<'a> {
             }
             Kind::Routing => {
                 self.router.look(now, &self.setting, &self.engines);
-                let chosen = self.router.route(&self.setting, &self.engines, id);
+                let chosen = match self.setting.pinned(id) {
+                    Some(instance) if instance < self.engines.len() => instance,
+                    _ => self.router.route(&self.setting, &self.engines, id),
+                };
                 self.requests[id].routed = Some(now);
                 self.requests[id].instance = Some(chosen);
                 self.engines[chosen].send(now, id);

@@ -29,7 +29,7 @@ use kv::{Holding, Key};
 /// `stability` and `steady`, which stay at their defaults, and for summaries of more values than
 /// [`Distribution`](crate::base::Distribution) keeps one by one, which stay exact here.
 ///
-/// Takes time in proportion to steps times batch.
+/// Takes time in proportion to steps times batch. Users of closed loops ask nothing here.
 pub fn simulate(bundle: &PolicyBundle, trace: &Trace, options: &RunOptions) -> Outcome {
     let mut cluster = cluster::Cluster::new(Setting {
         bundle,
@@ -49,6 +49,12 @@ struct Setting<'a> {
 }
 
 impl Setting<'_> {
+    /// The instance that the client of `request` wants, past the router.
+    fn pinned(&self, request: usize) -> Option<usize> {
+        let client = self.trace.client[request];
+        self.trace.clients[client.index()].pinned.map(|instance| instance as usize)
+    }
+
     /// What the tokens of `request` up to the end of its block `index` are.
     fn key(&self, request: usize, index: u32) -> Key {
         let size = u64::from(self.bundle.block_size);

@@ -1,6 +1,7 @@
 //! From what happened to figures.
 
 use crate::base::{InstanceId, SimTime, Span};
+use crate::workload::Trace;
 
 use super::super::outcome::{
     ClassOutcome, Counts, InstanceOutcome, Outcome, RequestRecord, RequestState, RunOptions,
@@ -54,7 +55,7 @@ pub(super) fn outcome(cluster: &Cluster, options: &RunOptions) -> Outcome {
         ..Outcome::default()
     };
     if options.keep_requests {
-        outcome.requests = all.iter().map(|request| record(request)).collect();
+        outcome.requests = all.iter().map(|request| record(trace, request)).collect();
     }
     if options.keep_steps {
         outcome.steps.clone_from(&cluster.steps);
@@ -177,16 +178,19 @@ fn to_last_token(request: &Request) -> Option<Span> {
     Some(total)
 }
 
-fn record(request: &Request) -> RequestRecord {
+fn record(trace: &Trace, request: &Request) -> RequestRecord {
     let at = |time: Option<SimTime>| time.map_or(RequestRecord::NEVER_US, SimTime::as_us);
     let span = |span: Option<Span>| span.map_or(RequestRecord::NEVER_US, Span::as_us);
+    if request.state == RequestState::Pending {
+        return RequestRecord::default();
+    }
     RequestRecord {
         state: request.state,
         instance: request.instance.map(InstanceId::new),
-        arrival_us: match request.state {
-            RequestState::Pending => RequestRecord::NEVER_US,
-            _ => request.arrival.as_us(),
-        },
+        client: trace.client[request.id],
+        input: trace.input[request.id],
+        output: trace.output[request.id],
+        arrival_us: request.arrival.as_us(),
         routed_us: at(request.routed),
         enqueued_us: at(request.enqueued),
         first_scheduled_us: at(request.first_scheduled),
