@@ -116,8 +116,11 @@ impl Scenario {
     /// The scenario of that number.
     pub fn random(case: u64) -> Self {
         let mut dice = Dice::new(case);
-        let bundle = bundle(&mut dice);
-        let trace = trace(&mut dice);
+        let mut bundle = bundle(&mut dice);
+        let mut trace = trace(&mut dice);
+        if dice.once_in(4) {
+            crowd(&mut bundle, &mut trace, &mut dice);
+        }
         let end_us = trace.end.as_us() as u32 + 20_000;
         let horizon = match dice.between(0, 3) {
             0 => SimTime::from_us(u64::from(dice.between(0, end_us * 2))),
@@ -307,6 +310,29 @@ fn bundle(dice: &mut Dice) -> PolicyBundle {
             long_prefill_threshold: dice.pick(&[0, 0, 0, 1, 4, 16, 50]),
         },
         block_size,
+    }
+}
+
+/// Lets everybody share and nobody have room: tiny blocks, few of them, two stories that all
+/// tell from the start, so that what one request forgets another is about to compute.
+fn crowd(bundle: &mut PolicyBundle, trace: &mut Trace, dice: &mut Dice) {
+    bundle.block_size = dice.pick(&[1, 1, 2, 3]);
+    for pool in &mut bundle.pools {
+        pool.instances = dice.pick(&[1, 1, 2]);
+        pool.kv_blocks = dice.between(4, 60);
+    }
+    bundle.batching = Batching {
+        max_running: dice.pick(&[2, 4, 16]),
+        max_tokens: dice.pick(&[4, 10, 100]),
+        long_prefill_threshold: dice.pick(&[0, 1, 2, 5]),
+    };
+    let fork = dice.between(0, 12);
+    trace.chains = vec![Chain { parent: NO_CHAIN, start: 0 }, Chain { parent: 0, start: fork }];
+    for at in 0..trace.len() {
+        trace.chain[at] = dice.pick(&[0, 0, 1, NO_CHAIN]);
+        trace.shared[at] = dice.pick(&[u32::MAX, u32::MAX, fork + 5]);
+        trace.input[at] = 1 + trace.input[at] % 14;
+        trace.output[at] %= 24;
     }
 }
 

@@ -27,7 +27,7 @@ fn same<T: PartialEq + Debug>(what: &str, fast: &[T], slow: &[T]) -> Result<(), 
 /// Values up to which a distribution is surely kept one by one.
 const EXACT_MAX: u64 = 8192;
 
-/// Whether two runs tell the same, but for the stability and for gaps too many to be exact.
+/// Whether two runs tell the same, but for statistics over time and gaps too many to be exact.
 pub fn agree(fast: &Outcome, slow: &Outcome) -> Result<(), String> {
     same("step", &fast.steps, &slow.steps)?;
     same("request", &fast.requests, &slow.requests)?;
@@ -47,6 +47,12 @@ pub fn agree(fast: &Outcome, slow: &Outcome) -> Result<(), String> {
     same("figures", &[rest(fast)], &[rest(slow)])
 }
 
+/// Whether two runs of the fast one judge alike what the slow one does not judge.
+fn same_statistics(one: &Outcome, other: &Outcome) -> Result<(), String> {
+    let judged = |outcome: &Outcome| [(outcome.stability, outcome.steady)];
+    same("statistics", &judged(one), &judged(other))
+}
+
 /// Both agree on `scenario`, stepping and jumping; gives what they say.
 fn agreed(scenario: &Scenario, scratch: &mut Scratch) -> Result<Outcome, String> {
     let Scenario { bundle, trace, options } = scenario;
@@ -56,7 +62,7 @@ fn agreed(scenario: &Scenario, scratch: &mut Scratch) -> Result<Outcome, String>
     let mut still = stepped.clone();
     still.steps.clear();
     agree(&jumped, &still)?;
-    same("stability", &[jumped.stability], &[stepped.stability])?;
+    same_statistics(&jumped, &stepped)?;
     Ok(stepped)
 }
 
@@ -90,7 +96,7 @@ fn drawn_agrees(case: u64, scratch: &mut Scratch) -> Result<(), String> {
     let never = listed.requests.split_off(drawn.requests.len());
     same("never came", &never, &vec![RequestRecord::default(); never.len()])?;
     agree(&drawn, &listed)?;
-    same("stability", &[drawn.stability], &[listed.stability])
+    same_statistics(&drawn, &listed)
 }
 
 #[test]

@@ -134,6 +134,26 @@ impl RunReport {
         text
     }
 
+    /// How well a single run tells its means; empty with several seeds, whose intervals stand in
+    /// the table, and where too few requests completed.
+    fn means_line(&self) -> String {
+        let [outcome] = self.outcomes.as_slice() else { return String::new() };
+        let told = [("TTFT", outcome.steady.ttft_ms), ("E2E", outcome.steady.e2e_ms)];
+        let intervals: Vec<String> = told
+            .iter()
+            .filter_map(|(name, mean)| {
+                let interval = mean.as_ref()?.interval;
+                Some(format!("{name} {} to {} ms", ms(interval.low), ms(interval.high)))
+            })
+            .collect();
+        if intervals.is_empty() {
+            return String::new();
+        }
+        let sure = told.iter().all(|(_, mean)| mean.as_ref().is_none_or(|m| m.independent));
+        let doubt = if sure { "" } else { "; the run is too short to be sure" };
+        format!("{} (95 % intervals from this one run{doubt})", intervals.join(", "))
+    }
+
     fn latency_table(&self) -> Table {
         let names = STATISTICS.iter().map(|(name, _)| *name);
         let mut table = Table::new(std::iter::once("latency (ms)").chain(names));
@@ -165,6 +185,7 @@ impl RunReport {
             ("requests", self.counts_line(|outcome| outcome.counts)),
             ("measured", self.counts_line(|outcome| outcome.measured)),
             ("stable", self.stable_line()),
+            ("means", self.means_line()),
             (
                 "fleet",
                 format!(
@@ -190,7 +211,7 @@ impl RunReport {
             lines.push(("fitness", fitness.show(|value| decimal(value, 6))));
         }
         let mut text = String::new();
-        for (name, line) in lines {
+        for (name, line) in lines.into_iter().filter(|(_, line)| !line.is_empty()) {
             let _ = writeln!(text, "  {name:<12}{line}");
         }
         text

@@ -4,6 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::estimate::Estimate;
 use super::run::{LATENCIES, RunReport, STATISTICS};
+use crate::base::batch_means::SteadyMean;
+use crate::base::stats::Interval;
 use crate::policy::PolicyBundle;
 use crate::search::metric::Figures;
 use crate::sim::Outcome;
@@ -62,6 +64,10 @@ fn run_json(seed: u64, outcome: &Outcome, figures: &Figures) -> Value {
     run.insert("seed".to_owned(), json!(seed));
     run.insert("stable".to_owned(), json!(outcome.stability.stable));
     run.insert("growth_rps".to_owned(), json!(outcome.stability.growth_rps));
+    let steady = outcome.steady;
+    for (name, mean) in [("ttft", steady.ttft_ms), ("e2e", steady.e2e_ms)] {
+        run.insert(format!("{name}_mean_interval_ms"), json!(mean.map(steady_json)));
+    }
     run.insert("window_s".to_owned(), json!(outcome.window_s));
     run.insert("end_s".to_owned(), json!(outcome.end_s));
     run.insert("figures".to_owned(), json!(figures));
@@ -129,4 +135,16 @@ pub(super) fn fleet_json(bundle: &PolicyBundle) -> Value {
         })
     });
     Value::Array(pools.collect())
+}
+
+/// The interval of a mean from one run.
+fn steady_json(mean: SteadyMean) -> Value {
+    let Interval { mean: middle, low, high } = mean.interval;
+    json!({
+        "mean": middle,
+        "low": low,
+        "high": high,
+        "batches": mean.batches,
+        "independent": mean.independent,
+    })
 }

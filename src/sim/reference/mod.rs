@@ -26,12 +26,16 @@ use super::outcome::{Outcome, RequestState, RunOptions};
 use kv::{Holding, Key};
 
 /// The figures of one run, equal to those of `sim::simulate` to the last bit, but for
-/// `stability`, which stays at its default, and for summaries of more values than
+/// `stability` and `steady`, which stay at their defaults, and for summaries of more values than
 /// [`Distribution`](crate::base::Distribution) keeps one by one, which stay exact here.
 ///
 /// Takes time in proportion to steps times batch. Users of closed loops ask nothing here.
 pub fn simulate(bundle: &PolicyBundle, trace: &Trace, options: &RunOptions) -> Outcome {
-    let mut cluster = cluster::Cluster::new(Setting { bundle, trace, horizon: options.horizon });
+    let mut cluster = cluster::Cluster::new(Setting {
+        bundle,
+        trace,
+        horizon: options.horizon.min(SimTime::LAST),
+    });
     cluster.run();
     tally::outcome(&cluster, options)
 }
