@@ -278,9 +278,16 @@ fn describe(args: &RunArgs, plan: &Plan) -> String {
         (Some(_), Arrivals::Poisson) => ", Poisson",
         (Some(_), Arrivals::Constant) => ", evenly spaced",
     };
+    let (mean, peak) = (offered.requests_per_s_mean, offered.requests_per_s);
+    let often = match args.rate {
+        Some(typed) => format!("{} requests/s", rate(typed)),
+        None if peak > 1.005 * mean => {
+            format!("{} requests/s on average, up to {}", rate(mean), rate(peak))
+        }
+        None => format!("{} requests/s", rate(peak)),
+    };
     format!(
-        "workload {name}: {} requests/s{spacing}, about {} prompt and {} answer tokens each",
-        rate(args.rate.unwrap_or(offered.requests_per_s)),
+        "workload {name}: {often}{spacing}, about {} prompt and {} answer tokens each",
         decimal(offered.input_tokens_mean, 0),
         decimal(offered.output_tokens_mean, 0)
     )
