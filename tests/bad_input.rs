@@ -224,6 +224,16 @@ proptest! {
 }
 
 #[test]
+fn the_smallest_integer_as_the_end_of_a_range_is_refused() {
+    let text = samples("search-spaces").concat();
+    assert!(text.contains("{int: [4, 32]}"));
+    for sample in samples("search-spaces") {
+        let answer = answer_to_space(&sample.replace("[4, 32]", "[-9223372036854775808, 32]"));
+        assert!(!sample.contains("[4, 32]") || answer.contains("error:"), "{answer}");
+    }
+}
+
+#[test]
 fn an_unknown_key_names_the_nearest() {
     let expected = "\
 error: unknown key `polcy` in `routing`

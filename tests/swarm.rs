@@ -326,6 +326,16 @@ fn crowd(bundle: &mut PolicyBundle, trace: &mut Trace, dice: &mut Dice) {
         max_tokens: dice.pick(&[4, 10, 100]),
         long_prefill_threshold: dice.pick(&[0, 1, 2, 5]),
     };
+    if dice.once_in(4) {
+        // In no time at all: everything at one instant, in the order of kinds and indexes.
+        for pool in &mut bundle.pools {
+            pool.latency.alpha = [0.0; 3];
+            pool.latency.beta = [0.0, 0.0, dice.pick(&[0.0, 1.0, 1000.0])];
+        }
+        for client in &mut trace.clients {
+            client.think_time = Span::ZERO;
+        }
+    }
     let fork = dice.between(0, 12);
     trace.chains = vec![Chain { parent: NO_CHAIN, start: 0 }, Chain { parent: 0, start: fork }];
     for at in 0..trace.len() {

@@ -2,7 +2,8 @@
 //!
 //! `BLIS_OPT_TWIN_CASES` says how many random scenarios are tried (2,500 unless set).
 
-use blis_opt::base::{SimTime, Span};
+use blis_opt::base::{InstanceId, SimTime, Span};
+use blis_opt::policy::{Routing, ScorerKind};
 use blis_opt::sim::outcome::{RequestRecord, RequestState, Stability, SteadyMeans, Summary};
 use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate, simulate_drawn};
 use blis_opt::workload::{Limits, generate};
@@ -186,4 +187,34 @@ fn busy_is_a_share_of_the_measured_window() {
     scenario.options.warm_up = SimTime::from_us(2_000);
     let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
     assert!((outcome.busy_fraction - 0.75).abs() < 1e-15, "{}", outcome.busy_fraction);
+}
+
+/// At 3 ms the first instance begins a step that takes a block; then the second answers in no
+/// time at all, so that the next round is routed at 3 ms too, by prefix and free blocks.
+fn answered_in_no_time(prefix_weight: f64) -> RequestRecord {
+    let mut scenario = Scenario::plain(10, 1, &[(0, 1, 9), (3000, 1, 1), (3000, 1, 1)]);
+    scenario.trace.arrival[2] = SimTime::NEVER;
+    scenario.trace.shared = vec![u32::MAX, 0, u32::MAX];
+    scenario.trace.clients[0].think_time = Span::ZERO;
+    scenario.bundle.pools.push(scenario.bundle.pools[0].clone());
+    scenario.bundle.pools[1].latency.beta = [0.0; 3];
+    let scorers =
+        vec![(ScorerKind::PrefixAffinity, prefix_weight), (ScorerKind::KvUtilization, 1.0)];
+    scenario.bundle.routing = Routing::Weighted(scorers);
+    scenario.bundle.signals.kv_utilization_refresh = Span::ZERO;
+    let outcome = agreed(&scenario, &mut Scratch::default()).expect("twins agree");
+    assert_eq!(outcome.requests[2].routed_us, 3000);
+    outcome.requests[2]
+}
+
+#[test]
+fn a_router_sees_the_blocks_of_every_step_that_began_before_it() {
+    assert_eq!(answered_in_no_time(0.35).instance, Some(InstanceId(1)));
+}
+
+#[test]
+fn a_step_that_began_before_a_request_came_does_not_admit_it() {
+    // The prefix outweighs what blocks are left.
+    let record = answered_in_no_time(0.7);
+    assert_eq!((record.instance, record.scheduled_us), (Some(InstanceId(0)), 4000));
 }

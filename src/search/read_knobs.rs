@@ -166,7 +166,7 @@ fn check_log(log: bool, positive: bool, node: &Node, problems: &mut Problems) ->
 
 fn read_int(node: &Node, step: i64, log: Option<bool>, problems: &mut Problems) -> Option<Domain> {
     let whole = |node: &Node, problems: &mut Problems| match node.value {
-        Value::Int(value) if value.abs() <= NUMBER_MAX => Some(value),
+        Value::Int(value) if (-NUMBER_MAX..=NUMBER_MAX).contains(&value) => Some(value),
         _ => {
             problems.error(node.at, "the ends of `int` must be whole numbers up to 10^15");
             None

@@ -48,6 +48,8 @@ struct Cluster<'a, S> {
     router: Box<dyn Router>,
     reads_kv: bool,
     kv_refreshed: SimTime,
+    /// When an engine last advanced, and the highest engine that did so then.
+    advanced: (SimTime, usize),
     ranking: Ranking,
 }
 
@@ -95,6 +97,7 @@ fn run_to_end<S: Source>(
         reads_kv: router.needs_kv_utilization(),
         router,
         kv_refreshed: SimTime::ZERO,
+        advanced: (SimTime::ZERO, 0),
         ranking: Ranking::new(bundle.scheduler, &bundle.priority, source.classes()),
         source,
         s: scratch,
@@ -184,6 +187,10 @@ impl<S: Source> Cluster<'_, S> {
     }
 
     fn advance(&mut self, instance: usize, due: SimTime) {
+        self.advanced = match self.advanced {
+            (time, highest) if time == due => (due, highest.max(instance)),
+            _ => (due, instance),
+        };
         let Scratch {
             slots, collect, chains, engines, agenda, load, answered, decode_steps, ..
         } = &mut *self.s;
@@ -275,8 +282,9 @@ impl<S: Source> Cluster<'_, S> {
             return;
         }
         self.kv_refreshed = now;
-        for (value, engine) in self.s.kv_utilization.iter_mut().zip(&self.s.engines) {
-            *value = engine.kv_utilization_at(now);
+        for at in 0..self.s.engines.len() {
+            let begun = begun(self.advanced, at, now);
+            self.s.kv_utilization[at] = self.s.engines[at].kv_utilization_at(begun);
         }
     }
 
@@ -318,12 +326,13 @@ impl<S: Source> Cluster<'_, S> {
             Some(index) if index < engines.len() => index,
             _ => self.router.route(&request, &cluster).index(),
         };
+        let begun = begun(self.advanced, instance, now);
         collect.routed(&slots[slot], instance as u32, now);
         load.add(instance);
         let keep_steps = self.options.keep_steps;
         let mut cx = Shared { slots, collect, chains, load, answered, decode_steps, keep_steps };
         let engine = &mut engines[instance];
-        engine.accept(slot, now, &mut cx);
+        engine.accept(slot, now, begun, &mut cx);
         agenda.set(instance, engine.due());
     }
 
@@ -379,6 +388,12 @@ impl<S: Source> Cluster<'_, S> {
         outcome.jain_fairness = jain(instances);
         outcome.steps.sort_by_key(|step| (step.start_us, step.instance));
     }
+}
+
+/// The time before which the steps of `instance` have begun as seen at `now`: those at `now` only
+/// where an engine behind it has had its turn then.
+fn begun((time, highest): (SimTime, usize), instance: usize, now: SimTime) -> SimTime {
+    if time == now && instance < highest { now + Span::from_ps(1) } else { now }
 }
 
 /// Jain's index of requests per instance: (sum x)^2 / (n sum x^2).

@@ -177,8 +177,9 @@ impl Engine {
     }
 
     /// Takes a request that the router sent here at `now`. It joins the wait queue after its
-    /// queueing delay; a prompt larger than the whole cache will be dropped then.
-    pub fn accept(&mut self, slot: u32, now: SimTime, cx: &mut Shared) {
+    /// queueing delay; a prompt larger than the whole cache will be dropped then. Steps earlier
+    /// than `begun` have begun.
+    pub fn accept(&mut self, slot: u32, now: SimTime, begun: SimTime, cx: &mut Shared) {
         let live = &cx.slots[slot];
         let queued = now + Span::from_us(self.latency.queueing_us(live.input));
         self.outcome.requests += 1;
@@ -190,7 +191,7 @@ impl Engine {
         self.pending.push(Reverse((queued, self.routed, slot)));
         self.routed += 1;
         if self.run_length > 0 && self.running() < self.limits.max_running {
-            self.run_length = self.run_length.min(self.run_steps_before(queued));
+            self.run_length = self.run_length.min(self.run_steps_before(queued.max(begun)));
         }
     }
 
@@ -207,7 +208,11 @@ impl Engine {
         }
         self.next_step = now;
         self.full_step(now, cx);
-        self.plan_run(cx);
+        self.run_length = 0;
+        // After a step without length others may have their turn before the next.
+        if self.next_step > now {
+            self.plan_run(cx);
+        }
     }
 
     fn drop_oversized(&mut self, now: SimTime, cx: &mut Shared) {
@@ -330,7 +335,6 @@ impl Engine {
 
     /// Plans the decode steps until something else must happen.
     fn plan_run(&mut self, cx: &Shared) {
-        self.run_length = 0;
         let has_room = self.running() < self.limits.max_running;
         let only_decodes = self.prefilling.is_empty() && self.decoding > 0;
         if !only_decodes || cx.keep_steps || (has_room && !self.wait.is_empty()) {
@@ -386,13 +390,13 @@ impl Engine {
         self.batch.holds(order, slot) && live.phase == Phase::Decoding && live.finish_step == step
     }
 
-    /// KV blocks in use as seen at `now`: steps that began earlier have taken theirs.
-    pub fn kv_used_at(&self, now: SimTime) -> u32 {
-        if self.run_length == 0 || now <= self.next_step {
+    /// KV blocks in use once the steps earlier than `begun` have taken theirs.
+    pub fn kv_used_at(&self, begun: SimTime) -> u32 {
+        if self.run_length == 0 || begun <= self.next_step {
             return self.kv.used();
         }
-        let begun = self.run_steps_before(now);
-        self.kv.used() + self.blocks_needed(begun.min(self.run_length))
+        let steps = self.run_steps_before(begun);
+        self.kv.used() + self.blocks_needed(steps.min(self.run_length))
     }
 
     /// Steps of the run that begin before `time`, were the run without end.
@@ -401,9 +405,9 @@ impl Engine {
         steps.min(u64::from(u32::MAX)) as u32
     }
 
-    /// The share of KV blocks in use as seen at `now`.
-    pub fn kv_utilization_at(&self, now: SimTime) -> f64 {
-        f64::from(self.kv_used_at(now)) / f64::from(self.kv.used() + self.kv.free())
+    /// The share of KV blocks in use once the steps earlier than `begun` have taken theirs.
+    pub fn kv_utilization_at(&self, begun: SimTime) -> f64 {
+        f64::from(self.kv_used_at(begun)) / f64::from(self.kv.used() + self.kv.free())
     }
 
     /// Cuts the run at `horizon`, the last point at which anything happens, and hands over the
