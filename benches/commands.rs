@@ -61,6 +61,7 @@ fn run(bundle: &str, workload: &str, requests: u64) -> Outcome {
         horizon: SimTime::NEVER,
         keep_requests: false,
         keep_steps: false,
+        timeline: None,
     };
     simulate(&bundle, &generate(&spec, 42, limits), &options, &mut Scratch::default())
 }

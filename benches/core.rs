@@ -130,6 +130,7 @@ fn measure(case: &Case, runs: usize) -> Figures {
         horizon: SimTime::NEVER,
         keep_requests: false,
         keep_steps: false,
+        timeline: None,
     };
     let mut scratch = Scratch::default();
     let mut run = || match case.drawn {

@@ -7,8 +7,9 @@
 //! config/     text to values with good manners: file, line, column, all problems at once
 //! workload/   who arrives, when, wanting what: arrival processes, lengths, sessions, prefixes
 //! latency/    how long a step takes
-//! policy/     decisions over views: admission, routers and scorers, queue order
-//! sim/        the machine: cluster loop, instance, decode run, KV blocks, outcome
+//! policy/     decisions over views: admission, routers and scorers, queue order, autoscalers
+//! scenario/   what befalls a fleet: faults, recovery, clients that try again
+//! sim/        the machine: cluster loop, instance, decode run, KV blocks, fleet, outcome
 //! search/     what to try next: space, candidate, objective, proposers, study, journal, frontier
 //! report/     what was learned: summary, tables, CSV and JSON
 //! cli/        the only room that prints, reads the command line, or exits
@@ -17,7 +18,7 @@
 //! Arrows go one way, and `tests/tidy.rs` keeps them:
 //!
 //! ```text
-//! main -> cli -> report -> search -> sim -> { policy, latency, workload } -> config -> base
+//! main -> cli -> report -> search -> sim -> { policy, latency, workload, scenario } -> config -> base
 //! ```
 //!
 //! # Invariants
@@ -27,8 +28,8 @@
 //! - Same inputs, same bytes, on any number of threads. Nothing depends on hash order or on which
 //!   worker finished first; candidates are proposed in batches whose size belongs to the study.
 //! - A policy sees views only, and no view holds a request's true answer length.
-//! - A seed names one realisation of the workload, the same for every candidate (common random
-//!   numbers): differences between candidates are paired.
+//! - A seed names one realisation of the workload and of the faults, the same for every candidate
+//!   (common random numbers): differences between candidates are paired.
 //! - The journal of a study is the only truth; every table and file can be deleted and derived
 //!   again.
 //! - stdout is data, stderr is talk.
@@ -53,6 +54,7 @@ pub mod config;
 pub mod latency;
 pub mod policy;
 pub mod report;
+pub mod scenario;
 pub mod search;
 pub mod sim;
 pub mod workload;

@@ -21,6 +21,7 @@ fn run(policy: &str, workload: &str, requests: u64) -> Outcome {
         horizon: SimTime::NEVER,
         keep_requests: true,
         keep_steps: false,
+        timeline: None,
     };
     simulate(&bundle, &trace, &options, &mut Scratch::default())
 }

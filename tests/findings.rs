@@ -57,6 +57,7 @@ fn run(
         horizon: SimTime::NEVER,
         keep_requests: true,
         keep_steps: false,
+        timeline: None,
     };
     simulate(bundle, &generate(spec, seed, limits), &options, &mut Scratch::default())
 }

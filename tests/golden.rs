@@ -95,20 +95,11 @@ fn bundle_of(config: &Config) -> PolicyBundle {
         (kind.expect("a known scorer").1, scorer.weight)
     };
     PolicyBundle {
-        pools: vec![Pool {
-            name: "golden".into(),
-            model: String::new(),
-            gpu: String::new(),
-            gpus_per_instance: 1,
-            instances: config.instances,
-            kv_blocks: config.kv_cache.total_blocks_per_instance,
-            latency: Blackbox {
-                alpha: config.latency_model.alpha,
-                beta: config.latency_model.beta,
-            },
-            price_per_gpu_hour: 1.0,
-            price_source: String::new(),
-        }],
+        pools: vec![Pool::bare(
+            config.instances,
+            config.kv_cache.total_blocks_per_instance,
+            Blackbox { alpha: config.latency_model.alpha, beta: config.latency_model.beta },
+        )],
         admission: match config.admission.policy.as_str() {
             "always-admit" => Admission::AlwaysAdmit,
             "reject-all" => Admission::RejectAll,
@@ -151,6 +142,7 @@ fn bundle_of(config: &Config) -> PolicyBundle {
             long_prefill_threshold: config.batching.long_prefill_token_threshold,
         },
         block_size: config.kv_cache.block_size_tokens,
+        autoscaling: None,
     }
 }
 
@@ -366,8 +358,13 @@ fn replay(case: &str, dir: &Path, scratch: &mut Scratch) {
         i64::MAX => SimTime::NEVER,
         us => SimTime::from_us(us as u64),
     };
-    let options =
-        RunOptions { warm_up: SimTime::ZERO, horizon, keep_requests: true, keep_steps: false };
+    let options = RunOptions {
+        warm_up: SimTime::ZERO,
+        horizon,
+        keep_requests: true,
+        keep_steps: false,
+        timeline: None,
+    };
     let jumped = simulate(&bundle, &trace, &options, scratch);
     compare_requests(case, dir, &jumped);
     compare_instances(case, dir, &jumped);

@@ -382,7 +382,7 @@ fn more_load_never_means_less_waiting() {
     for_all(130_000, CASES, |scenario| {
         let mut sparse = alone(&calm(scenario));
         sparse.bundle.pools.truncate(1);
-        sparse.bundle.pools[0].instances = 1;
+        sparse.bundle.pools[0].fix(1);
         sparse.bundle.pools[0].latency.alpha = [0.0; 3];
         sparse.bundle.batching.max_running = 1;
         sparse.bundle.scheduler = Scheduler::Fcfs;
@@ -573,7 +573,7 @@ fn a_pool_is_the_sum_of_its_parts() {
         for pool in &scenario.bundle.pools {
             for _ in 0..pool.instances {
                 let mut part = pool.clone();
-                part.instances = 1;
+                part.fix(1);
                 parts.bundle.pools.push(part);
             }
         }

@@ -130,7 +130,8 @@ impl Scenario {
             0 => SimTime::from_us(u64::from(dice.between(0, end_us))),
             _ => SimTime::ZERO,
         };
-        let options = RunOptions { warm_up, horizon, keep_requests: true, keep_steps: true };
+        let options =
+            RunOptions { warm_up, horizon, keep_requests: true, keep_steps: true, timeline: None };
         Self { bundle, trace, options }
     }
 
@@ -140,7 +141,7 @@ impl Scenario {
         let mut scenario = Self::random(0);
         let bundle = &mut scenario.bundle;
         bundle.pools.truncate(1);
-        bundle.pools[0].instances = 1;
+        bundle.pools[0].fix(1);
         bundle.pools[0].kv_blocks = kv_blocks;
         bundle.pools[0].latency = Blackbox { alpha: [0.0; 3], beta: [1000.0, 0.0, 0.0] };
         bundle.admission = Admission::AlwaysAdmit;
@@ -223,7 +224,7 @@ impl Scenario {
         change(&|s| s.bundle.batching.max_tokens = 2048);
         change(&|s| s.bundle.batching.max_running = 256);
         change(&|s| s.bundle.pools.truncate(1));
-        change(&|s| s.bundle.pools[0].instances = 1);
+        change(&|s| s.bundle.pools[0].fix(1));
         change(&|s| s.bundle.pools[0].kv_blocks = 1000);
         change(&|s| s.bundle.pools[0].latency.alpha = [0.0; 3]);
         change(&|s| s.bundle.pools[0].latency.beta = [1000.0, 0.0, 0.0]);
@@ -310,6 +311,7 @@ fn bundle(dice: &mut Dice) -> PolicyBundle {
             long_prefill_threshold: dice.pick(&[0, 0, 0, 1, 4, 16, 50]),
         },
         block_size,
+        autoscaling: None,
     }
 }
 
@@ -318,7 +320,7 @@ fn bundle(dice: &mut Dice) -> PolicyBundle {
 fn crowd(bundle: &mut PolicyBundle, trace: &mut Trace, dice: &mut Dice) {
     bundle.block_size = dice.pick(&[1, 1, 2, 3]);
     for pool in &mut bundle.pools {
-        pool.instances = dice.pick(&[1, 1, 2]);
+        pool.fix(dice.pick(&[1, 1, 2]));
         pool.kv_blocks = dice.between(4, 60);
     }
     bundle.batching = Batching {
@@ -350,29 +352,17 @@ fn pool(dice: &mut Dice, block_size: u32) -> Pool {
     let tokens = dice.pick(&[20, 60, 120, 250, 400, 600, 1500, 20_000]);
     let few = (tokens / block_size).max(1);
     let slow = dice.pick(&[0.01, 1.0, 1.0]);
-    Pool {
-        name: "pool".into(),
-        model: String::new(),
-        gpu: String::new(),
-        gpus_per_instance: 1,
-        // More than 32 instances are kept in another order of what is due.
-        instances: if dice.once_in(50) { 20 } else { dice.pick(&[1, 1, 2, 3]) },
-        kv_blocks: dice.between(few.div_ceil(2), few * 2),
-        latency: Blackbox {
-            alpha: [
-                dice.coefficient(3000.0) * slow,
-                dice.coefficient(10.0) * slow,
-                dice.coefficient(2000.0),
-            ],
-            beta: [
-                dice.coefficient(7000.0) * slow,
-                dice.coefficient(50.0) * slow,
-                dice.coefficient(300.0) * slow,
-            ],
-        },
-        price_per_gpu_hour: 1.0,
-        price_source: String::new(),
-    }
+    // More than 32 instances are kept in another order of what is due.
+    let instances = if dice.once_in(50) { 20 } else { dice.pick(&[1, 1, 2, 3]) };
+    let kv_blocks = dice.between(few.div_ceil(2), few * 2);
+    let alpha =
+        [dice.coefficient(3000.0) * slow, dice.coefficient(10.0) * slow, dice.coefficient(2000.0)];
+    let beta = [
+        dice.coefficient(7000.0) * slow,
+        dice.coefficient(50.0) * slow,
+        dice.coefficient(300.0) * slow,
+    ];
+    Pool::bare(instances, kv_blocks, Blackbox { alpha, beta })
 }
 
 fn routing(dice: &mut Dice) -> Routing {

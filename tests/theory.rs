@@ -26,17 +26,7 @@ type Draw = fn(&mut Rng) -> (u32, u32, u8);
 /// answer token.
 fn servers(servers: u32, beta: [f64; 3]) -> PolicyBundle {
     PolicyBundle {
-        pools: vec![Pool {
-            name: "servers".into(),
-            model: String::new(),
-            gpu: String::new(),
-            gpus_per_instance: 1,
-            instances: servers,
-            kv_blocks: 1_000_000,
-            latency: Blackbox { alpha: [0.0; 3], beta },
-            price_per_gpu_hour: 1.0,
-            price_source: String::new(),
-        }],
+        pools: vec![Pool::bare(servers, 1_000_000, Blackbox { alpha: [0.0; 3], beta })],
         admission: Admission::AlwaysAdmit,
         admission_latency: Span::ZERO,
         routing: Routing::RoundRobin,
@@ -46,6 +36,7 @@ fn servers(servers: u32, beta: [f64; 3]) -> PolicyBundle {
         scheduler: Scheduler::Fcfs,
         batching: Batching { max_running: 1, max_tokens: u32::MAX, long_prefill_threshold: 0 },
         block_size: 1024,
+        autoscaling: None,
     }
 }
 
@@ -91,6 +82,7 @@ fn run(bundle: &PolicyBundle, trace: &Trace, keep_requests: bool) -> Outcome {
         horizon: SimTime::NEVER,
         keep_requests,
         keep_steps: false,
+        timeline: None,
     };
     simulate(bundle, trace, &options, &mut Scratch::default())
 }

@@ -9,12 +9,13 @@ const LINES_PER_FUNCTION_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// Rooms from the right end of the arrows to the left; rooms of one rank do not know each other.
-const RANKS: [(&str, u8); 9] = [
+const RANKS: [(&str, u8); 10] = [
     ("base", 0),
     ("config", 1),
     ("workload", 2),
     ("latency", 2),
     ("policy", 2),
+    ("scenario", 2),
     ("sim", 3),
     ("search", 4),
     ("report", 5),

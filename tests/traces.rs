@@ -74,6 +74,7 @@ pub(crate) fn options() -> RunOptions {
         horizon: SimTime::NEVER,
         keep_requests: true,
         keep_steps: false,
+        timeline: None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Words everyone shares: time, identifiers, seeded streams, statistics.
 
 pub mod batch_means;
+pub mod bins;
+pub mod delay;
 pub mod histogram;
 pub mod id;
 pub mod rng;
@@ -9,6 +11,8 @@ pub mod time;
 mod ziggurat;
 
 pub use batch_means::{SteadyMean, batch_means};
+pub use bins::Bins;
+pub use delay::Delay;
 pub use histogram::Distribution;
 pub use id::{ClientId, InstanceId, RequestId};
 pub use rng::{Rng, Stream};

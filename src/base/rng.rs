@@ -26,6 +26,18 @@ pub enum Stream {
     RouterTies = 6,
     /// Answer lengths of a client; index: the client.
     Outputs = 7,
+    /// How long instances take to start; index: the instance and its launch.
+    StartUp = 8,
+    /// How long a crash goes unnoticed; index: the instance and its crash.
+    Detection = 9,
+    /// How long restarts and repairs take; index: the instance and its crash.
+    Recovery = 10,
+    /// Jitter between a client's attempts; index: the request and its attempt.
+    Retries = 11,
+    /// When things break by chance; index: the cause and the place.
+    Faults = 12,
+    /// Whom a reclaim takes; index: the fault and the instance.
+    Reclaims = 13,
 }
 
 /// A deterministic random stream (xoshiro256++).

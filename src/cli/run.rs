@@ -222,7 +222,7 @@ fn set_instances(bundle: &mut PolicyBundle, instances: u32, policy: &Path) -> Re
             Failure::command_line(message).hint("set `instances` of each pool in the policy file")
         );
     };
-    pool.instances = instances;
+    pool.fix(instances);
     Ok(())
 }
 

@@ -2,14 +2,16 @@
 //!
 //! `config` reads bundles from YAML; the values here are already in range.
 
-use crate::base::Span;
+use crate::base::{Delay, Span};
+use crate::config::Market;
 use crate::latency::Blackbox;
+use crate::policy::autoscale::Autoscaling;
 
 /// All that a candidate configuration decides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyBundle {
-    /// The pools of identical instances, at least one; instance indexes count through them in
-    /// this order.
+    /// The pools of identical instances, at least one. Instance indexes count through their places
+    /// in this order: a pool has as many as it may ever have instances at once.
     pub pools: Vec<Pool>,
     /// Who is let in.
     pub admission: Admission,
@@ -29,6 +31,8 @@ pub struct PolicyBundle {
     pub batching: Batching,
     /// Tokens per KV block; at least 1.
     pub block_size: u32,
+    /// Who changes the number of instances; `None`: nobody does.
+    pub autoscaling: Option<Autoscaling>,
 }
 
 /// Identical instances.
@@ -40,10 +44,14 @@ pub struct Pool {
     pub model: String,
     /// The GPU type.
     pub gpu: String,
-    /// GPUs per instance (tensor parallelism); at least 1.
+    /// GPUs per instance (tensor times pipeline parallelism); at least 1.
     pub gpus_per_instance: u32,
-    /// How many instances; at least 1 over all pools.
+    /// How many instances there are at the start; `min_instances <= instances <= max_instances`.
     pub instances: u32,
+    /// No order to scale goes below this.
+    pub min_instances: u32,
+    /// No more than these at once; at least 1 over all pools.
+    pub max_instances: u32,
     /// KV blocks of one instance; at least 1.
     pub kv_blocks: u32,
     /// How long its steps take.
@@ -52,6 +60,41 @@ pub struct Pool {
     pub price_per_gpu_hour: f64,
     /// Where the price comes from and of which date, printed in every report.
     pub price_source: String,
+    /// How it is paid for: spot instances can be taken away.
+    pub market: Market,
+    /// The zones in which its instances are spread evenly; at least one, distinct.
+    pub zones: Vec<String>,
+    /// How long a new instance takes until it serves.
+    pub start_up: StartUp,
+}
+
+/// How long a new instance takes until it serves, in three stages, one after the other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartUp {
+    /// Scheduling, a node, the image.
+    pub provisioning: Delay,
+    /// Weights from disk, cache or network into the GPUs.
+    pub loading: Delay,
+    /// Compilation, CUDA graphs, test requests.
+    pub warm_up: Delay,
+}
+
+impl Default for StartUp {
+    /// 90 s of loading and warm-up, as `scalability-and-reliability.md` has it.
+    fn default() -> Self {
+        Self {
+            provisioning: Delay::NONE,
+            loading: Delay::Constant(Span::from_us(60_000_000)),
+            warm_up: Delay::Constant(Span::from_us(30_000_000)),
+        }
+    }
+}
+
+impl StartUp {
+    /// Mean time from launch to ready.
+    pub fn mean(&self) -> Span {
+        self.provisioning.mean() + self.loading.mean() + self.warm_up.mean()
+    }
 }
 
 /// Who is let in.
@@ -160,20 +203,57 @@ pub struct Batching {
 }
 
 impl PolicyBundle {
-    /// US dollars per hour of the whole fleet.
+    /// US dollars per hour of the whole fleet as it is at the start.
     pub fn cost_per_hour(&self) -> f64 {
         self.pools.iter().map(Pool::cost_per_hour).sum()
     }
 
-    /// The number of instances over all pools.
+    /// The number of instances over all pools at the start.
     pub fn instances(&self) -> u32 {
         self.pools.iter().map(|pool| pool.instances).sum()
+    }
+
+    /// The number of places for instances over all pools.
+    pub fn places(&self) -> u32 {
+        self.pools.iter().map(|pool| pool.max_instances).sum()
     }
 }
 
 impl Pool {
-    /// US dollars per hour of all its instances.
+    /// A pool of `instances` instances for good, of one GPU each at a dollar an hour, without a
+    /// name or a model: for models of queues, and for tests.
+    pub fn bare(instances: u32, kv_blocks: u32, latency: Blackbox) -> Self {
+        Self {
+            name: "bare".to_owned(),
+            model: String::new(),
+            gpu: String::new(),
+            gpus_per_instance: 1,
+            instances,
+            min_instances: instances,
+            max_instances: instances,
+            kv_blocks,
+            latency,
+            price_per_gpu_hour: 1.0,
+            price_source: String::new(),
+            market: Market::OnDemand,
+            zones: vec!["zone-a".to_owned()],
+            start_up: StartUp::default(),
+        }
+    }
+
+    /// Gives it `instances` instances for good.
+    pub fn fix(&mut self, instances: u32) {
+        self.instances = instances;
+        (self.min_instances, self.max_instances) = (instances, instances);
+    }
+
+    /// US dollars per hour of its instances at the start.
     pub fn cost_per_hour(&self) -> f64 {
-        f64::from(self.instances) * f64::from(self.gpus_per_instance) * self.price_per_gpu_hour
+        f64::from(self.instances) * self.instance_cost_per_hour()
+    }
+
+    /// US dollars per hour of one instance.
+    pub fn instance_cost_per_hour(&self) -> f64 {
+        f64::from(self.gpus_per_instance) * self.price_per_gpu_hour
     }
 }

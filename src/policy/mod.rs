@@ -1,6 +1,7 @@
-//! Decisions over views: admission, routers and scorers, queue order.
+//! Decisions over views: admission, routers and scorers, queue order, autoscalers.
 
 pub mod admission;
+pub mod autoscale;
 pub mod bundle;
 pub mod load;
 mod pools;
@@ -8,9 +9,11 @@ pub mod prefix_index;
 pub mod queue;
 mod read;
 pub mod router;
+pub mod signals;
 pub mod view;
 
 pub use bundle::{
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
+    StartUp,
 };
 pub use read::read_bundle;

@@ -1,6 +1,6 @@
 //! The pools of a policy bundle: what is not said comes from the defaults.
 
-use super::Pool;
+use super::{Pool, StartUp};
 use crate::config::{
     Bounds, Defaults, Fields, KV_BLOCKS_MAX, Market, ModelQuery, ModelRow, Node, NotFound,
     Position, Problems, TENSOR_PARALLELISM_MAX, Value, read_alpha, read_beta,
@@ -15,6 +15,8 @@ const PRICE_BOUNDS: Bounds = Bounds::between(0.0, 1e6);
 const DEFAULT_MODEL: &str = "meta-llama/llama-3.1-8b-instruct";
 /// The pool of a bundle that has none.
 const DEFAULT_POOL: &str = "default";
+/// The zone of a pool that names none.
+const DEFAULT_ZONE: &str = "zone-a";
 
 /// A pool and what the warning about fitted rows needs to know of it.
 struct Read {
@@ -95,7 +97,8 @@ fn read_pool(
     let complete = own.is_some() && kv_blocks.is_some();
     let row = find_row(&query, complete, defaults, &mut fields);
     let gpu = gpu.or(row.map(|row| row.gpu.as_str()));
-    let price = read_price(gpu, defaults, &mut fields);
+    let market = fields.one_of("market", &Market::ALL).unwrap_or(Market::OnDemand);
+    let price = read_price(gpu, market, defaults, &mut fields);
     if complete && row.is_none() {
         fields.require(&["gpu", "tensor_parallelism"]);
     }
@@ -114,6 +117,11 @@ fn read_pool(
         latency: own.or(row.map(|row| Blackbox { alpha: row.alpha, beta: row.beta }))?,
         price_per_gpu_hour,
         price_source,
+        min_instances: instances,
+        max_instances: instances,
+        market,
+        zones: vec![DEFAULT_ZONE.to_owned()],
+        start_up: StartUp::default(),
     };
     Some(Read { pool, at: node.at, from_table: own.is_none() })
 }
@@ -151,10 +159,10 @@ fn find_row<'d>(
 /// US dollars per GPU and hour, and where that comes from.
 fn read_price(
     gpu: Option<&str>,
+    market: Market,
     defaults: &Defaults,
     fields: &mut Fields,
 ) -> Option<(f64, String)> {
-    let market = fields.one_of("market", &Market::ALL).unwrap_or(Market::OnDemand);
     let provider = fields.text("provider");
     if fields.node("price_per_gpu_hour").is_some() {
         let price = fields.f64("price_per_gpu_hour", PRICE_BOUNDS)?;

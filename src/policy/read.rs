@@ -62,6 +62,7 @@ pub fn read_bundle(
         scheduler,
         batching,
         block_size,
+        autoscaling: None,
     })
 }
 

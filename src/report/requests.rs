@@ -65,5 +65,7 @@ const fn state(state: RequestState) -> &'static str {
         RequestState::Completed => "completed",
         RequestState::Rejected => "rejected",
         RequestState::Dropped => "dropped",
+        RequestState::TimedOut => "timed-out",
+        RequestState::Failed => "failed",
     }
 }

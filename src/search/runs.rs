@@ -84,6 +84,7 @@ impl RunLength {
             horizon: self.horizon.map_or(SimTime::NEVER, |horizon| SimTime::ZERO + horizon),
             keep_requests: false,
             keep_steps: false,
+            timeline: None,
         }
     }
 }

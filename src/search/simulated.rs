@@ -100,8 +100,11 @@ impl Evaluator for SimulatedEvaluator<'_> {
 pub(crate) mod tests {
     use super::*;
     use crate::base::Span;
+    use crate::config::Market;
     use crate::latency::Blackbox;
-    use crate::policy::{Admission, Batching, Pool, Priority, Routing, Scheduler, Signals};
+    use crate::policy::{
+        Admission, Batching, Pool, Priority, Routing, Scheduler, Signals, StartUp,
+    };
 
     /// `instances` pairs of H100, everything else as the reference has it.
     pub fn bundle(instances: u32, price_per_gpu_hour: f64) -> PolicyBundle {
@@ -115,6 +118,11 @@ pub(crate) mod tests {
             latency: Blackbox { alpha: [1601.35, 3.51, 1805.54], beta: [6910.42, 17.67, 2.84] },
             price_per_gpu_hour,
             price_source: "test".to_owned(),
+            min_instances: instances,
+            max_instances: instances,
+            market: Market::OnDemand,
+            zones: vec!["zone-a".to_owned()],
+            start_up: StartUp::default(),
         };
         PolicyBundle {
             pools: vec![pool],
@@ -127,6 +135,7 @@ pub(crate) mod tests {
             scheduler: Scheduler::Fcfs,
             batching: Batching { max_running: 256, max_tokens: 2048, long_prefill_threshold: 0 },
             block_size: 16,
+            autoscaling: None,
         }
     }
 }

@@ -9,11 +9,13 @@ use crate::sim::outcome::{
 };
 use crate::sim::source::Source;
 use crate::sim::stability::Flow;
+use crate::workload::Targets;
 
 /// The distributions of one class, or of all.
 #[derive(Debug, Default)]
 struct Latencies {
     measured: Counts,
+    within_slo: u64,
     ttft: Distribution,
     tpot: Distribution,
     e2e: Distribution,
@@ -22,6 +24,7 @@ struct Latencies {
 impl Latencies {
     fn clear(&mut self) {
         self.measured = Counts::default();
+        self.within_slo = 0;
         self.ttft.clear();
         self.tpot.clear();
         self.e2e.clear();
@@ -50,6 +53,7 @@ pub struct Collector {
     flow: Flow,
     ttft_course: Course,
     e2e_course: Course,
+    targets: Vec<Targets>,
     requests: Vec<RequestRecord>,
     pub(super) steps: Vec<StepRecord>,
 }
@@ -66,6 +70,9 @@ impl Collector {
         self.all.clear();
         self.classes.iter_mut().for_each(Latencies::clear);
         self.classes.resize_with(source.classes().len(), Latencies::default);
+        self.targets.clear();
+        self.targets.extend(source.targets());
+        self.targets.resize(source.classes().len(), Targets::NONE);
         self.itl.clear();
         self.scheduling_delay.clear();
         self.busy_ps = 0;
@@ -191,6 +198,11 @@ impl Collector {
             self.input_tokens += u64::from(live.input);
             self.output_tokens += u64::from(live.output);
         }
+        let tpot = decoding.as_ps().checked_div(gaps).map(Span::from_ps);
+        let targets = self.targets[usize::from(live.class)];
+        let kept = ttft <= targets.ttft
+            && e2e <= targets.e2e
+            && tpot.is_none_or(|tpot| tpot <= targets.tpot);
         if self.is_measured(live) {
             self.ttft_course.add(live.arrival, ttft);
             self.e2e_course.add(live.arrival, e2e);
@@ -198,8 +210,9 @@ impl Collector {
             for latencies in [&mut self.all, class] {
                 latencies.ttft.add(ttft, 1);
                 latencies.e2e.add(e2e, 1);
-                if let Some(tpot) = decoding.as_ps().checked_div(gaps) {
-                    latencies.tpot.add(Span::from_ps(tpot), 1);
+                latencies.within_slo += u64::from(kept);
+                if let Some(tpot) = tpot {
+                    latencies.tpot.add(tpot, 1);
                 }
             }
         }
@@ -269,6 +282,7 @@ impl Collector {
             let possible_s = window_s * self.output_time.len() as f64;
             outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }
+        outcome.within_slo = self.all.within_slo;
         outcome.stability = self.flow.stability();
         outcome.steady = SteadyMeans {
             ttft_ms: self.ttft_course.steady_mean(),
@@ -284,6 +298,7 @@ fn class_outcome((name, latencies): (&String, &mut Latencies)) -> ClassOutcome {
     ClassOutcome {
         name: name.clone(),
         measured: latencies.measured,
+        within_slo: latencies.within_slo,
         ttft: summary(&mut latencies.ttft),
         tpot: summary(&mut latencies.tpot),
         e2e: summary(&mut latencies.e2e),

@@ -7,6 +7,8 @@
 //! prompt computed in one or more chunks, decodes one token a step, and is answered; its slot is
 //! used again. A request thrown out of a batch for want of KV blocks waits again.
 //!
+#![doc = include_str!("fleet.md")]
+//!
 //! # What makes it fast
 //!
 //! No event objects: arrivals are a sorted column, an instance has one due slot, decode steps of
@@ -19,6 +21,7 @@ mod cluster;
 mod collect;
 mod course;
 mod engine;
+pub mod fleet_outcome;
 mod kv;
 mod live;
 mod order;
@@ -29,4 +32,5 @@ mod stability;
 mod step;
 
 pub use cluster::{Scratch, simulate, simulate_drawn};
+pub use fleet_outcome::FleetOutcome;
 pub use outcome::{Outcome, RunOptions};

@@ -1,7 +1,8 @@
 //! What a run tells: every figure a report, an objective or a constraint may name.
 
 use crate::base::batch_means::SteadyMean;
-use crate::base::{ClientId, InstanceId, SimTime};
+use crate::base::{ClientId, InstanceId, SimTime, Span};
+use crate::sim::fleet_outcome::FleetOutcome;
 
 /// Which part of a run is measured and what is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +15,8 @@ pub struct RunOptions {
     pub keep_requests: bool,
     /// Keep a record of every step (slow: each step is then simulated by itself).
     pub keep_steps: bool,
+    /// The length of an interval of the timeline; `None`: no timeline.
+    pub timeline: Option<Span>,
 }
 
 /// The figures of one run.
@@ -58,28 +61,37 @@ pub struct Outcome {
     pub stability: Stability,
     /// How well this one run tells its means.
     pub steady: SteadyMeans,
+    /// Measured requests that were answered in full within the targets of their class.
+    pub within_slo: u64,
     /// Jain's index of requests served per instance: 1 all alike, 1/n all on one.
     pub jain_fairness: f64,
     /// Per SLO class, in the order of the trace's classes.
     pub classes: Vec<ClassOutcome>,
-    /// Per instance.
+    /// Per instance; of a fleet that changes, per place.
     pub instances: Vec<InstanceOutcome>,
+    /// What the fleet did and what it cost; `None` where nothing could change.
+    pub fleet: Option<FleetOutcome>,
     /// One record per request where asked for, by id.
     pub requests: Vec<RequestRecord>,
     /// One record per step where asked for, in order of time, then instance.
     pub steps: Vec<StepRecord>,
 }
 
-/// Each injected request is in exactly one bucket.
+/// Each injected request is in exactly one bucket; a client's further attempts are no requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Reached the cluster.
     pub injected: u64,
-    /// Turned away at admission.
+    /// Turned away at admission, with the last attempt.
     pub rejected: u64,
     /// Prompt larger than an instance's whole KV cache.
     pub dropped: u64,
-    /// Not yet in a batch when the run was cut: in the wait queue or on its way there.
+    /// Given up by a client who had waited too long, with the last attempt.
+    pub timed_out: u64,
+    /// Lost with an instance, with the last attempt.
+    pub failed: u64,
+    /// Not in a batch when the run was cut: in a wait queue, on its way there, held for want of
+    /// an instance, or with a client who will try again.
     pub queued: u64,
     /// In a batch when the run was cut.
     pub running: u64,
@@ -141,6 +153,8 @@ pub struct ClassOutcome {
     pub name: String,
     /// Its measured requests.
     pub measured: Counts,
+    /// Of these, answered in full within the targets of the class.
+    pub within_slo: u64,
     /// Arrival to first token.
     pub ttft: Summary,
     /// Mean time per output token.
@@ -197,6 +211,10 @@ pub enum RequestState {
     Rejected,
     /// Can never fit into an instance's KV cache.
     Dropped,
+    /// Given up by its client.
+    TimedOut,
+    /// Lost with its instance.
+    Failed,
 }
 
 /// One request, in whole microseconds; [`RequestRecord::NEVER_US`] where it did not happen.
@@ -230,6 +248,8 @@ pub struct RequestRecord {
     pub finished_us: u64,
     /// How often it was thrown out of a batch.
     pub preemptions: u32,
+    /// Attempts after the first; times but `arrival_us`, and the instance, are of the last one.
+    pub retries: u32,
 }
 
 impl RequestRecord {
@@ -254,6 +274,7 @@ impl Default for RequestRecord {
             e2e_us: Self::NEVER_US,
             finished_us: Self::NEVER_US,
             preemptions: 0,
+            retries: 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::base::{RequestId, SimTime, Span};
 use crate::policy::view::ChainBlocks;
-use crate::workload::{Chain, ClientInfo, Generator, Request, Trace, User};
+use crate::workload::{Chain, ClientInfo, Generator, Request, Targets, Trace, User};
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
@@ -21,6 +21,8 @@ pub trait Source {
     fn clients(&self) -> &[ClientInfo];
     /// Names of the SLO classes.
     fn classes(&self) -> &[String];
+    /// What each class was promised, as far as it was.
+    fn targets(&self) -> &[Targets];
     /// The chains known before the first request.
     fn first_chains(&self) -> Vec<Chain>;
     /// Whether any request may lie on a chain.
@@ -134,6 +136,10 @@ impl Source for Listed<'_> {
         &self.trace.classes
     }
 
+    fn targets(&self) -> &[Targets] {
+        &self.trace.targets
+    }
+
     fn first_chains(&self) -> Vec<Chain> {
         self.trace.chains.clone()
     }
@@ -222,6 +228,10 @@ impl Source for Drawn {
 
     fn classes(&self) -> &[String] {
         self.about.classes()
+    }
+
+    fn targets(&self) -> &[Targets] {
+        self.about.targets()
     }
 
     fn first_chains(&self) -> Vec<Chain> {

@@ -1,6 +1,7 @@
 //! When: times between the arrivals of one client.
 
 use crate::base::Rng;
+use crate::base::stats::ln_gamma;
 
 /// The longest gap in microseconds; whole numbers up to it are exact in `f64`.
 const GAP_MAX_US: f64 = (1_u64 << 53) as f64;
@@ -180,27 +181,6 @@ fn weibull_shape(cv: f64) -> f64 {
 fn weibull_cv(shape: f64) -> f64 {
     let exponent = 1.0 / shape;
     (ln_gamma(1.0 + 2.0 * exponent) - 2.0 * ln_gamma(1.0 + exponent)).exp_m1().max(0.0).sqrt()
-}
-
-/// The logarithm of the gamma function for `x` of at least 1 (Lanczos, g = 7).
-fn ln_gamma(x: f64) -> f64 {
-    const COEFFICIENTS: [f64; 8] = [
-        676.520_368_121_885_1,
-        -1_259.139_216_722_402_8,
-        771.323_428_777_653_1,
-        -176.615_029_162_140_6,
-        12.507_343_278_686_905,
-        -0.138_571_095_265_720_12,
-        9.984_369_578_019_572e-6,
-        1.505_632_735_149_311_6e-7,
-    ];
-    let z = x - 1.0;
-    let mut sum = 0.999_999_999_999_809_9;
-    for (i, coefficient) in COEFFICIENTS.iter().enumerate() {
-        sum += coefficient / (z + i as f64 + 1.0);
-    }
-    let t = z + 7.5;
-    0.5 * std::f64::consts::TAU.ln() + (z + 0.5) * t.ln() - t + sum.ln()
 }
 
 #[cfg(test)]

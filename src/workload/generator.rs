@@ -13,7 +13,7 @@ use super::spec::{
     WorkloadSpec,
 };
 use super::starts::{NEVER_US, Starts};
-use super::trace::{Chain, ClientInfo, NO_CHAIN, Request, Trace};
+use super::trace::{Chain, ClientInfo, NO_CHAIN, Request, Targets, Trace};
 use super::user::{Crowd, User};
 
 /// Where a realisation ends; without either limit it ends with the workload's windows, or never.
@@ -68,6 +68,8 @@ pub struct Generator {
     follow_ups: VecDeque<Request>,
     clients: Vec<ClientInfo>,
     classes: Vec<String>,
+    /// In the order of the classes.
+    targets: Vec<Targets>,
     tenants: Vec<String>,
     first_chains: Vec<Chain>,
     next_chain: u32,
@@ -117,6 +119,7 @@ impl Generator {
             users,
             follow_ups: VecDeque::new(),
             clients,
+            targets: spec.targets_of(&names.classes),
             classes: names.classes,
             tenants: names.tenants,
             next_chain: first_chains.len() as u32,
@@ -145,6 +148,11 @@ impl Generator {
     /// Names of the SLO classes.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// What the classes were promised.
+    pub fn targets(&self) -> &[Targets] {
+        &self.targets
     }
 
     /// Names of the tenants.

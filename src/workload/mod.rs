@@ -37,5 +37,5 @@ pub use spec::{
     ClientSpec, ClosedLoop, FileDigest, Growth, Pacing, Part, Prefix, Prompt, RateMode, Sessions,
     Window, WindowOwn, WorkloadSpec,
 };
-pub use trace::{Chain, ClientInfo, NO_CHAIN, Request, Trace};
+pub use trace::{Chain, ClientInfo, NO_CHAIN, Request, Targets, Trace};
 pub use user::User;

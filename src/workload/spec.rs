@@ -8,6 +8,7 @@ use super::arrivals::Arrivals;
 use super::lengths::Lengths;
 use super::profile::Profile;
 use super::replay::Replay;
+use super::trace::Targets;
 
 /// The longest time of an arrival (53 days): half the clock, so that answers fit behind it.
 pub const ARRIVAL_MAX: Span = Span::from_us((1 << 62) / 1_000_000);
@@ -42,6 +43,8 @@ pub struct WorkloadSpec {
     pub replay: Option<Arc<Replay>>,
     /// The trace files behind this workload.
     pub files: Vec<FileDigest>,
+    /// What SLO classes were promised, by name.
+    pub targets: Vec<(String, Targets)>,
 }
 
 /// A file that a workload was read from.
@@ -223,6 +226,15 @@ impl Default for RateMode {
 }
 
 impl WorkloadSpec {
+    /// What each of `classes` was promised.
+    pub(super) fn targets_of(&self, classes: &[String]) -> Vec<Targets> {
+        let of = |class: &String| {
+            let named = self.targets.iter().find(|(name, _)| name == class);
+            named.map_or(Targets::NONE, |&(_, targets)| targets)
+        };
+        classes.iter().map(of).collect()
+    }
+
     /// The class of requests that name none.
     pub const CLASS_DEFAULT: &str = "default";
 
@@ -301,6 +313,7 @@ impl Default for WorkloadSpec {
             clients: Vec::new(),
             replay: None,
             files: Vec::new(),
+            targets: Vec::new(),
         }
     }
 }

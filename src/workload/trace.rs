@@ -24,6 +24,26 @@ pub struct ClientInfo {
     pub pinned: Option<u32>,
 }
 
+/// What a class of requests was promised; a request keeps its SLO when it is answered in full and
+/// every target holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// The longest time to first token.
+    pub ttft: Span,
+    /// The longest mean time per output token after the first.
+    pub tpot: Span,
+    /// The longest time to the last token.
+    pub e2e: Span,
+}
+
+impl Targets {
+    /// An answer, whenever it comes.
+    pub const NONE: Self = {
+        let never = Span::from_ps(u64::MAX);
+        Self { ttft: never, tpot: never, e2e: never }
+    };
+}
+
 /// A sequence of tokens that several requests share from its start: the prompt of a prefix group,
 /// or the growing conversation of a session. Tokens are never listed; a token's identity is its
 /// chain and its offset.
@@ -77,6 +97,9 @@ pub struct Trace {
     pub clients: Vec<ClientInfo>,
     /// Names of the SLO classes; `default` for requests without one.
     pub classes: Vec<String>,
+    /// What each class was promised, in the order of the classes; a class without an entry was
+    /// promised an answer and nothing more.
+    pub targets: Vec<Targets>,
     /// Names of the tenants.
     pub tenants: Vec<String>,
     /// All chains; a parent precedes its children.
@@ -103,6 +126,7 @@ impl Trace {
             clients: generator.clients().to_vec(),
             classes: generator.classes().to_vec(),
             tenants: generator.tenants().to_vec(),
+            targets: generator.targets().to_vec(),
             chains: generator.first_chains(),
             users: generator.users().to_vec(),
             ..Self::default()

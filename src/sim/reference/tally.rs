@@ -34,6 +34,7 @@ pub(super) fn outcome(cluster: &Cluster, options: &RunOptions) -> Outcome {
     let mut outcome = Outcome {
         counts: counts(&all),
         measured: counts(&measured),
+        within_slo: counts(&measured).completed,
         window_s,
         end_s: cluster.engines.iter().map(|e| e.clock.as_us()).max().unwrap_or(0) as f64 / 1e6,
         ttft: ttft(&measured),
@@ -70,6 +71,8 @@ fn counts(requests: &[&Request]) -> Counts {
         injected: requests.len() as u64 - count(RequestState::Pending),
         rejected: count(RequestState::Rejected),
         dropped: count(RequestState::Dropped),
+        timed_out: count(RequestState::TimedOut),
+        failed: count(RequestState::Failed),
         queued: count(RequestState::Queued),
         running: count(RequestState::Running),
         completed: count(RequestState::Completed),
@@ -109,6 +112,7 @@ fn class(cluster: &Cluster, measured: &[&Request], at: usize) -> ClassOutcome {
     ClassOutcome {
         name: trace.classes[at].clone(),
         measured: counts(&mine),
+        within_slo: counts(&mine).completed,
         ttft: ttft(&mine),
         tpot: tpot(&mine),
         e2e: e2e(&mine),
@@ -199,6 +203,7 @@ fn record(trace: &Trace, request: &Request) -> RequestRecord {
         e2e_us: span(to_last_token(request)),
         finished_us: at(request.finished),
         preemptions: request.preemptions,
+        retries: 0,
     }
 }
 

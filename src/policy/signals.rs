@@ -1,0 +1,318 @@
+//! What an autoscaler sees: gauges, counters and latencies, as old as the last scrape.
+
+use std::collections::VecDeque;
+
+use crate::base::{Bins, SimTime, Span, bins};
+
+/// A figure that a rule can look at. Gauges are of one pool and of the last scrape; rates and
+/// latencies are of a window that ends there, latencies and arrivals of the whole fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Requests that wait: in the queues of the pool's instances, on the way there, or held at
+    /// the router for want of an instance.
+    Waiting,
+    /// The same over the pool's ready instances.
+    WaitingPerInstance,
+    /// Requests in a batch.
+    Running,
+    /// The same over the pool's ready instances.
+    RunningPerInstance,
+    /// Tokens of prompt and answer computed so far, or still to be computed of the prompt, of all
+    /// requests on the pool's instances.
+    InFlightTokens,
+    /// The same over the pool's ready instances.
+    InFlightTokensPerInstance,
+    /// Share of KV blocks in use on the pool's ready instances.
+    KvUtilization,
+    /// Quantile of the time to first token, in milliseconds; the level in percent.
+    Ttft(u8),
+    /// Quantile of the time per output token after the first, in milliseconds.
+    Tpot(u8),
+    /// Quantile of the time to the last token, in milliseconds.
+    E2e(u8),
+    /// Requests that reached the cluster per second, retries counted.
+    ArrivalRate,
+    /// The same over the ready instances of the pool.
+    ArrivalRatePerInstance,
+    /// Share of time in which a step was running: what is exported as GPU utilization, near 1 on
+    /// any loaded engine, full or not.
+    BusyFraction,
+    /// Tokens computed, each weighed by the time it takes in a full batch, over the time in which
+    /// instances were ready: 1 at capacity.
+    TokenUtilization,
+}
+
+impl Signal {
+    /// Every signal with its name.
+    pub const ALL: [(&'static str, Self); 18] = [
+        ("waiting", Self::Waiting),
+        ("waiting_per_instance", Self::WaitingPerInstance),
+        ("running", Self::Running),
+        ("running_per_instance", Self::RunningPerInstance),
+        ("in_flight_tokens", Self::InFlightTokens),
+        ("in_flight_tokens_per_instance", Self::InFlightTokensPerInstance),
+        ("kv_utilization", Self::KvUtilization),
+        ("ttft_p50_ms", Self::Ttft(50)),
+        ("ttft_p95_ms", Self::Ttft(95)),
+        ("ttft_p99_ms", Self::Ttft(99)),
+        ("tpot_p50_ms", Self::Tpot(50)),
+        ("tpot_p99_ms", Self::Tpot(99)),
+        ("e2e_p50_ms", Self::E2e(50)),
+        ("e2e_p99_ms", Self::E2e(99)),
+        ("arrival_rate", Self::ArrivalRate),
+        ("arrival_rate_per_instance", Self::ArrivalRatePerInstance),
+        ("busy_fraction", Self::BusyFraction),
+        ("token_utilization", Self::TokenUtilization),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, signal)| *signal == self).map_or("signal", |(name, _)| name)
+    }
+}
+
+/// How quantiles of latencies are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quantiles {
+    /// From fine bins: within 1 %.
+    #[default]
+    Exact,
+    /// From the buckets that vLLM exports, interpolated as Prometheus does.
+    Buckets,
+}
+
+/// One pool at a scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PoolSample {
+    /// Instances that are ready, crashed ones that nobody noticed yet included.
+    pub ready: u32,
+    /// Requests in wait queues of instances that are ready or draining, or on the way there.
+    pub waiting: u64,
+    /// Requests in the batches of these.
+    pub running: u64,
+    /// Their tokens, see [`Signal::InFlightTokens`].
+    pub in_flight_tokens: u64,
+    /// KV blocks in use on ready instances.
+    pub kv_used: u64,
+    /// KV blocks of ready instances.
+    pub kv_total: u64,
+    /// Time stepped so far, over all its places; a step under way counts up to now.
+    pub busy_ps: u128,
+    /// Time ready or draining so far, over all its places.
+    pub ready_ps: u128,
+    /// Prompt tokens of steps that began so far.
+    pub prefill_tokens: u64,
+    /// Answer tokens of steps that began so far.
+    pub decode_tokens: u64,
+}
+
+/// What a scrape found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// When it was.
+    pub at: SimTime,
+    /// Requests that reached the cluster so far, retries counted.
+    pub arrivals: u64,
+    /// Requests held at the router for want of an instance.
+    pub held: u64,
+    /// By pool.
+    pub pools: Vec<PoolSample>,
+    /// Times to first token known since the scrape before.
+    pub ttft: Bins,
+    /// Times per output token of requests answered since then.
+    pub tpot: Bins,
+    /// Times to last token of requests answered since then.
+    pub e2e: Bins,
+}
+
+/// What computes a token's worth of time, for [`Signal::TokenUtilization`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenCost {
+    /// Seconds per prompt token.
+    pub prefill_s: f64,
+    /// Seconds per answer token in a full batch.
+    pub decode_s: f64,
+}
+
+/// The scrapes of the longest window that anybody looks at, the last one last.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    ring: VecDeque<Sample>,
+    longest: Span,
+    costs: Vec<TokenCost>,
+}
+
+/// Empty histograms for times to first token, times per token and times to last token.
+pub fn empty_latencies(quantiles: Quantiles) -> [Bins; 3] {
+    match quantiles {
+        Quantiles::Exact => [Bins::new(&[]), Bins::new(&[]), Bins::new(&[])],
+        Quantiles::Buckets => [
+            Bins::new(bins::TTFT_BOUNDS),
+            Bins::new(bins::TPOT_BOUNDS),
+            Bins::new(bins::E2E_BOUNDS),
+        ],
+    }
+}
+
+impl Samples {
+    /// No scrapes yet; those of the last `longest` are kept. `costs` has one entry per pool.
+    pub fn new(longest: Span, costs: Vec<TokenCost>) -> Self {
+        Self { ring: VecDeque::new(), longest, costs }
+    }
+
+    /// Adds a scrape, later than the last one.
+    pub fn push(&mut self, sample: Sample) {
+        // The one at the start of the window stays: counters are compared with it.
+        while self.ring.get(1).is_some_and(|next| sample.at.since(next.at) >= self.longest) {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(sample);
+    }
+
+    /// The last scrape.
+    pub fn last(&self) -> Option<&Sample> {
+        self.ring.back()
+    }
+
+    /// The value of `signal` for pool `pool` over `window`; `None` where there is none: before the
+    /// first scrape, without requests in the window, per instance without an instance.
+    pub fn value(&self, signal: Signal, pool: usize, window: Span) -> Option<f64> {
+        let last = self.last()?;
+        let now = &last.pools[pool];
+        let ready = f64::from(now.ready);
+        let waiting = (now.waiting + last.held) as f64;
+        let value = match signal {
+            Signal::Waiting => waiting,
+            Signal::WaitingPerInstance => waiting / ready,
+            Signal::Running => now.running as f64,
+            Signal::RunningPerInstance => now.running as f64 / ready,
+            Signal::InFlightTokens => now.in_flight_tokens as f64,
+            Signal::InFlightTokensPerInstance => now.in_flight_tokens as f64 / ready,
+            Signal::KvUtilization => now.kv_used as f64 / now.kv_total as f64,
+            Signal::Ttft(level) => return self.quantile(level, window, |sample| &sample.ttft),
+            Signal::Tpot(level) => return self.quantile(level, window, |sample| &sample.tpot),
+            Signal::E2e(level) => return self.quantile(level, window, |sample| &sample.e2e),
+            Signal::ArrivalRate => self.arrival_rate(window),
+            Signal::ArrivalRatePerInstance => self.arrival_rate(window) / ready,
+            Signal::BusyFraction => {
+                let (busy, possible) = self.busy(pool, window);
+                busy / possible
+            }
+            Signal::TokenUtilization => {
+                self.token_seconds(pool, window) / self.busy(pool, window).1
+            }
+        };
+        value.is_finite().then_some(value)
+    }
+
+    /// The scrape that the window begins with: the last one that is at least as old, else the
+    /// oldest.
+    fn first(&self, window: Span) -> Option<&Sample> {
+        let last = self.last()?.at;
+        let old = self.ring.iter().rev().find(|sample| last.since(sample.at) >= window);
+        old.or(self.ring.front())
+    }
+
+    fn quantile(&self, level: u8, window: Span, of: impl Fn(&Sample) -> &Bins) -> Option<f64> {
+        let last = self.last()?;
+        let mut sum = of(last).clone();
+        for sample in self.ring.iter().rev().skip(1) {
+            if last.at.since(sample.at) >= window {
+                break;
+            }
+            sum.merge(of(sample));
+        }
+        sum.quantile_ms(f64::from(level) / 100.0)
+    }
+
+    /// The increase of a counter over the window; from the start where the window reaches there.
+    fn increase<T: Copy + std::ops::Sub<Output = T>>(
+        &self,
+        window: Span,
+        of: impl Fn(&Sample) -> T,
+    ) -> Option<(T, f64)> {
+        let (first, last) = (self.first(window)?, self.last()?);
+        Some((of(last) - of(first), last.at.since(first.at).as_secs()))
+    }
+
+    fn arrival_rate(&self, window: Span) -> f64 {
+        let increase = self.increase(window, |sample| sample.arrivals);
+        increase.map_or(f64::NAN, |(arrivals, seconds)| arrivals as f64 / seconds)
+    }
+
+    /// Seconds stepped and seconds ready in the window.
+    fn busy(&self, pool: usize, window: Span) -> (f64, f64) {
+        let seconds = |ps: u128| ps as f64 / 1e12;
+        let busy = self.increase(window, |sample| sample.pools[pool].busy_ps);
+        let ready = self.increase(window, |sample| sample.pools[pool].ready_ps);
+        let of = |increase: Option<(u128, f64)>| increase.map_or(f64::NAN, |(ps, _)| seconds(ps));
+        (of(busy), of(ready))
+    }
+
+    /// Seconds that the tokens of the window take at capacity.
+    fn token_seconds(&self, pool: usize, window: Span) -> f64 {
+        let prefill = self.increase(window, |sample| sample.pools[pool].prefill_tokens);
+        let decode = self.increase(window, |sample| sample.pools[pool].decode_tokens);
+        let (Some((prefill, _)), Some((decode, _))) = (prefill, decode) else { return f64::NAN };
+        let cost = self.costs[pool];
+        prefill as f64 * cost.prefill_s + decode as f64 * cost.decode_s
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at_s: f64, arrivals: u64, ttft_ms: &[u64]) -> Sample {
+        let [mut ttft, tpot, e2e] = empty_latencies(Quantiles::Exact);
+        for &ms in ttft_ms {
+            ttft.add(Span::from_us(ms * 1000));
+        }
+        let pool = PoolSample {
+            ready: 2,
+            waiting: 6,
+            busy_ps: u128::from(arrivals) * 1_000_000_000_000,
+            ready_ps: 2 * (at_s * 1e12) as u128,
+            ..PoolSample::default()
+        };
+        let at = SimTime::from_secs(at_s);
+        Sample { at, arrivals, held: 4, pools: vec![pool], ttft, tpot, e2e }
+    }
+
+    fn samples() -> Samples {
+        let cost = TokenCost { prefill_s: 1e-5, decode_s: 1e-4 };
+        let mut samples = Samples::new(Span::from_secs(60.0), vec![cost]);
+        for (at, arrivals, ttft) in
+            [(0.0, 0, &[][..]), (30.0, 10, &[100, 100]), (60.0, 40, &[200; 8]), (90.0, 50, &[100])]
+        {
+            samples.push(sample(at, arrivals, ttft));
+        }
+        samples
+    }
+
+    #[test]
+    fn gauges_are_those_of_the_last_scrape() {
+        let value = |signal| samples().value(signal, 0, Span::from_secs(60.0));
+        assert_eq!(value(Signal::Waiting), Some(10.0));
+        assert_eq!(value(Signal::WaitingPerInstance), Some(5.0));
+        assert_eq!(value(Signal::KvUtilization), None);
+    }
+
+    #[test]
+    fn rates_are_of_the_window_and_a_longer_one_begins_where_it_can() {
+        let rate = |s| samples().value(Signal::ArrivalRate, 0, Span::from_secs(s));
+        assert_eq!(rate(30.0), Some(10.0 / 30.0));
+        assert_eq!(rate(60.0), Some(40.0 / 60.0));
+        assert_eq!(rate(600.0), Some(40.0 / 60.0), "older scrapes are gone");
+        let busy = samples().value(Signal::BusyFraction, 0, Span::from_secs(60.0));
+        assert_eq!(busy, Some(40.0 / 120.0));
+    }
+
+    #[test]
+    fn quantiles_are_of_what_was_seen_in_the_window() {
+        let p50 = |s| samples().value(Signal::Ttft(50), 0, Span::from_secs(s)).unwrap_or(0.0);
+        assert!((p50(30.0) - 100.0).abs() < 1.0);
+        assert!((p50(60.0) - 200.0).abs() < 2.0);
+        assert_eq!(Samples::default().value(Signal::Ttft(50), 0, Span::ZERO), None);
+    }
+}
