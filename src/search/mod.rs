@@ -11,6 +11,7 @@
 //! to read the journal and go on.
 
 pub mod candidate;
+pub mod capacity;
 pub mod cube;
 pub mod error;
 pub mod evaluate;
@@ -32,6 +33,7 @@ pub mod study;
 pub mod template;
 
 pub use candidate::{Candidate, KnobValue};
+pub use capacity::{capacities, capacity_rps};
 pub use error::StudyError;
 pub use evaluate::{Evaluator, Job, Run, Sink, Stop};
 pub use journal::SearchEnd;
