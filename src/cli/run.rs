@@ -297,7 +297,7 @@ fn report(args: &RunArgs, plan: Plan, workload: String, outcomes: Vec<Outcome>) 
     let figures = outcomes
         .iter()
         .map(|outcome| {
-            let mut figures = Figures::of(outcome, &plan.bundle);
+            let mut figures = Figures::of(outcome, &plan.bundle, &[]);
             if let Some(weights) = &plan.weights {
                 let fitness = weights.fitness(&figures);
                 figures.set("fitness", fitness);

@@ -15,6 +15,8 @@ pub mod capacity;
 pub mod cube;
 pub mod error;
 pub mod evaluate;
+pub mod fleet;
+mod fleet_metrics;
 pub mod journal;
 pub mod metric;
 pub mod objective;
