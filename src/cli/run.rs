@@ -313,5 +313,6 @@ fn report(args: &RunArgs, plan: Plan, workload: String, outcomes: Vec<Outcome>) 
         seeds: plan.seeds,
         outcomes,
         figures,
+        capacities: Vec::new(),
     }
 }
