@@ -70,6 +70,12 @@ impl Blame {
                 let noted = instance.and_then(|instance| self.noted.remove(&instance));
                 self.lose(noted.or(self.reclaim), lost);
             }
+            // Whoever is in that place now had no part in it.
+            Happening::Launched => {
+                for owners in [&mut self.crashed, &mut self.noted] {
+                    instance.map(|instance| owners.remove(&instance));
+                }
+            }
             _ => {}
         }
     }
