@@ -138,13 +138,6 @@ impl Kind<'_> {
     }
 }
 
-impl ClientSpec {
-    /// Requests per arrival.
-    fn rounds(&self) -> f64 {
-        self.sessions.map_or(1.0, |sessions| f64::from(sessions.max_rounds))
-    }
-}
-
 impl Replay {
     /// Stretches of it at `requests_per_s` until `duration`; see [`WorkloadSpec::steady`].
     fn steady(&self, requests_per_s: f64, seed: u64, duration: Span) -> Self {
@@ -168,10 +161,11 @@ impl Replay {
         }
         let copies = used.into_iter().max().unwrap_or(0).max(1);
         Self {
-            rows,
+            rows: rows.into(),
             chains: self.copied_chains(copies),
             clients: self.clients.clone(),
             scale: 1.0,
+            burst: None,
             end: duration,
             fnv1a: self.fnv1a,
         }
@@ -201,7 +195,7 @@ impl Replay {
     /// The longest session, answers left out.
     fn settling(&self) -> Span {
         let (mut longest, mut lasting) = (Span::ZERO, Span::ZERO);
-        for row in &self.rows {
+        for row in self.rows.iter() {
             let think_time = self.clients[row.client as usize].think_time;
             lasting = if row.us == NEVER_US { lasting + think_time } else { Span::ZERO };
             longest = longest.max(lasting);
@@ -330,10 +324,11 @@ mod tests {
             think_time: Span::from_secs(3.0),
         };
         Replay {
-            rows,
+            rows: rows.into(),
             chains: vec![Chain { parent: NO_CHAIN, start: 0 }; 40],
             clients: vec![client],
             scale: 1.0,
+            burst: None,
             end: hours(2),
             fnv1a: 0,
         }
