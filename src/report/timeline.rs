@@ -149,7 +149,11 @@ fn row(fleet: &FleetOutcome, bundle: &PolicyBundle, indexes: std::ops::Range<usi
 
 /// A mean number of instances that mostly is zero, which is left out.
 fn some(instances: f64) -> String {
-    if instances == 0.0 { String::new() } else { decimal(instances, 1) }
+    match instances {
+        0.0 => String::new(),
+        few if few < 0.05 => decimal(few, 2),
+        many => decimal(many, 1),
+    }
 }
 
 /// `10 min` rather than `10 min 00 s`.
