@@ -132,7 +132,7 @@ impl ClientSpec {
     }
 
     /// Requests per arrival.
-    fn rounds(&self) -> f64 {
+    pub(super) fn rounds(&self) -> f64 {
         self.sessions.map_or(1.0, |sessions| f64::from(sessions.max_rounds))
     }
 
