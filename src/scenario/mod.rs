@@ -12,5 +12,5 @@ mod read;
 mod spec;
 
 pub use conditions::{Conditions, Conduct, Fault, InFlight, Recovery, Retry, Strike, Victim};
-pub use read::{FleetNames, burst_at, read_scenario};
+pub use read::{FleetNames, read_scenario};
 pub use spec::{Crashes, Declared, FAULTS_MAX, Moment, Reclaims, Scenario, Setting, Surge};

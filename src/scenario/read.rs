@@ -5,8 +5,7 @@ use super::conditions::{Conduct, InFlight, Recovery, Retry, Strike, Victim};
 use super::spec::{Crashes, Declared, Moment, Reclaims, Scenario, Surge};
 use crate::base::{Delay, SimTime, Span};
 use crate::config::{
-    Bounds, DAY, Fields, Node, Position, Problems, SHAPE_BOUNDS, did_you_mean, read_delay,
-    read_span,
+    Bounds, DAY, Fields, Node, Problems, SHAPE_BOUNDS, did_you_mean, read_delay, read_span,
 };
 
 /// No run lasts longer.
@@ -62,9 +61,9 @@ pub fn read_scenario(
     let (crashes, reclaims) = read_random(&mut fields);
     let recovery = read_recovery(&mut fields);
     let clients = read_clients(&mut fields, usual.clients);
-    let declared = |fault: &Declared| matches!(fault.strike, Strike::Reclaim { .. });
+    let reclaims_spot = |fault: &Declared| matches!(fault.strike, Strike::Reclaim { .. });
     if fleet.is_some_and(|fleet| !fleet.has_spot)
-        && (reclaims.is_some() || faults.iter().any(declared))
+        && (reclaims.is_some() || faults.iter().any(reclaims_spot))
     {
         let at = fields.at();
         let problem = fields.problems().warning(at, "nothing can be reclaimed: no pool is spot");
@@ -309,11 +308,6 @@ fn read_clients(scenario: &mut Fields, usual: Conduct) -> Conduct {
     }
     fields.finish();
     Conduct { retry: Some(retry).filter(|retry| retry.attempts > 0), timeout }
-}
-
-/// Where a scenario's burst stands, for problems with it.
-pub fn burst_at(node: &Node) -> Position {
-    node.entry("burst").map_or(node.at, |burst| burst.at)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod read_knobs;
 pub mod relation;
 pub mod runs;
 pub mod score;
+pub mod setting;
 pub mod simulated;
 pub mod space;
 pub mod state;
