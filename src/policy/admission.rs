@@ -79,7 +79,12 @@ mod tests {
         let bundle = Admission::TokenBucket { capacity: 100.0, refill_rate: 10.0 };
         let mut bucket = admission_policy(&bundle);
         let chains = crate::policy::view::ChainBlocks::default();
-        let cluster = ClusterView { load: &Load::default(), kv_utilization: &[], chains: &chains };
+        let cluster = ClusterView {
+            load: &Load::default(),
+            kv_utilization: &[],
+            chains: &chains,
+            open: None,
+        };
         let mut admit = |s: u64, input| {
             bucket.admit(SimTime::from_us(s * 1_000_000), &request(input), &cluster)
         };

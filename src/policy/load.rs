@@ -4,9 +4,12 @@ use std::ops::Deref;
 
 /// Instances that share a minimum.
 const GROUP: usize = 32;
+/// Marks the count of an instance that takes no requests: more than any that does.
+const CLOSED: u32 = 1 << 31;
 
 /// Requests waiting, in the batch or on the way, by instance. Finding the least loaded costs
-/// time per group of 32 instances, not per instance.
+/// time per group of 32 instances, not per instance. The counts seen as a slice are those of open
+/// instances; closed ones have a mark that makes them larger than any other.
 #[derive(Clone, Debug, Default)]
 pub struct Load {
     values: Vec<u32>,
@@ -41,7 +44,21 @@ impl Load {
         *least = (*least).min(self.values[instance]);
     }
 
-    /// The instance with the fewest requests; ties go to the lowest index.
+    /// The requests of `instance`, open or closed.
+    pub fn count(&self, instance: usize) -> u32 {
+        self.values[instance] & !CLOSED
+    }
+
+    /// Opens or closes `instance`.
+    pub fn set_open(&mut self, instance: usize, open: bool) {
+        let count = self.count(instance);
+        self.values[instance] = if open { count } else { count | CLOSED };
+        let group = instance / GROUP;
+        let end = self.values.len().min((group + 1) * GROUP);
+        self.least[group] = least_of(&self.values[group * GROUP..end]);
+    }
+
+    /// The open instance with the fewest requests; ties go to the lowest index. There is one.
     pub fn least_loaded(&self) -> usize {
         let least = least_of(&self.least);
         let group = self.least.iter().position(|&value| value == least).unwrap_or(0);
@@ -90,5 +107,22 @@ mod tests {
                 assert_eq!(Some(load.least_loaded()), least);
             }
         }
+    }
+
+    #[test]
+    fn closed_instances_keep_their_count_and_are_not_chosen() {
+        let mut load = Load::default();
+        load.reset(40);
+        for instance in 0..39 {
+            load.add(instance);
+        }
+        load.set_open(39, false);
+        assert_eq!(load.least_loaded(), 0);
+        load.set_open(0, false);
+        load.add(0);
+        load.remove(39 - 1);
+        assert_eq!((load.count(0), load.least_loaded()), (2, 38));
+        load.set_open(39, true);
+        assert_eq!(load.least_loaded(), 39);
     }
 }

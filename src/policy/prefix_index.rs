@@ -79,7 +79,7 @@ impl PrefixIndex {
         if own < request.prompt_blocks {
             self.remember(NO_CHAIN, own, request.prompt_blocks, instance);
         }
-        self.shrink(instance);
+        self.shrink(instance, self.capacity);
     }
 
     /// The chains that the prompt's blocks lie on, from the start, as (chain, low, high).
@@ -173,10 +173,15 @@ impl PrefixIndex {
         }
     }
 
-    /// Forgets the least recently used blocks of `instance` beyond the capacity.
-    fn shrink(&mut self, instance: usize) {
-        while self.instances[instance].blocks > self.capacity {
-            let excess = self.instances[instance].blocks - self.capacity;
+    /// Forgets all blocks of `instance`.
+    pub fn forget_instance(&mut self, instance: usize) {
+        self.shrink(instance, 0);
+    }
+
+    /// Forgets the least recently used blocks of `instance` beyond `capacity`.
+    fn shrink(&mut self, instance: usize, capacity: u64) {
+        while self.instances[instance].blocks > capacity {
+            let excess = self.instances[instance].blocks - capacity;
             let at = self.instances[instance].oldest;
             let run = self.runs[at as usize];
             let length = u64::from(run.high - run.low);
@@ -318,6 +323,10 @@ mod tests {
                 let instance = rng.below(3) as usize;
                 index.touch(&request, &chains, instance);
                 plain.touch(&request, &chains, instance);
+                if rng.below(100) == 0 {
+                    index.forget_instance(instance);
+                    plain.blocks[instance].clear();
+                }
             }
         }
     }

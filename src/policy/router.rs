@@ -16,8 +16,11 @@ pub trait Router {
         false
     }
 
-    /// The instance that serves `request`; calls come in order of time.
+    /// The open instance that serves `request`; calls come in order of time.
     fn route(&mut self, request: &RequestView, cluster: &ClusterView) -> InstanceId;
+
+    /// Forgets what was sent to `instance`, whose cache is gone.
+    fn forget(&mut self, _instance: InstanceId) {}
 }
 
 /// The router that a bundle names, for a fleet of `instances`; the prefix scorer remembers
@@ -38,7 +41,10 @@ struct RoundRobin {
 
 impl Router for RoundRobin {
     fn route(&mut self, _: &RequestView, cluster: &ClusterView) -> InstanceId {
-        let chosen = self.next;
+        let mut chosen = self.next;
+        while !cluster.is_open(chosen) {
+            chosen = (chosen + 1) % cluster.load.len();
+        }
         self.next = (chosen + 1) % cluster.load.len();
         InstanceId(chosen as u32)
     }
@@ -60,13 +66,14 @@ struct AlwaysBusiest;
 
 impl Router for AlwaysBusiest {
     fn route(&mut self, _: &RequestView, cluster: &ClusterView) -> InstanceId {
-        let mut best = 0;
+        let mut best: Option<usize> = None;
         for (instance, &load) in cluster.load.iter().enumerate() {
-            if load > cluster.load[best] {
-                best = instance;
+            let busier = best.is_none_or(|best| load > cluster.load[best]);
+            if busier && cluster.is_open(instance) {
+                best = Some(instance);
             }
         }
-        InstanceId(best as u32)
+        InstanceId(best.unwrap_or(0) as u32)
     }
 }
 
@@ -86,7 +93,15 @@ impl Router for PrefixAffinity {
         }
         let last = request.prompt_blocks - 1;
         let key = (cluster.chains.owner(request.chain, last), last);
-        *self.sent.entry(key).or_insert_with(|| least_loaded(cluster.load))
+        let home = self.sent.entry(key).or_insert_with(|| least_loaded(cluster.load));
+        if !cluster.is_open(home.index()) {
+            *home = least_loaded(cluster.load);
+        }
+        *home
+    }
+
+    fn forget(&mut self, instance: InstanceId) {
+        self.sent.retain(|_, home| *home != instance);
     }
 }
 
@@ -115,7 +130,7 @@ impl Weighted {
         self.scores.fill(0.0);
         for &(kind, weight) in &self.scorers {
             match kind {
-                ScorerKind::QueueDepth => add_queue_depth(&mut self.scores, weight, cluster.load),
+                ScorerKind::QueueDepth => add_queue_depth(&mut self.scores, weight, cluster),
                 ScorerKind::LoadBalance => {
                     add(&mut self.scores, weight, cluster.load, |&load| {
                         1.0 / (1.0 + f64::from(load))
@@ -144,13 +159,20 @@ fn add<T>(scores: &mut [f64], weight: f64, column: &[T], score: impl Fn(&T) -> f
 }
 
 /// The shortest queue scores 1, the longest 0, and equals all score 1.
-fn add_queue_depth(scores: &mut [f64], weight: f64, load: &[u32]) {
-    let (least, most) = load.iter().fold((u32::MAX, 0), |(l, m), &x| (l.min(x), m.max(x)));
+fn add_queue_depth(scores: &mut [f64], weight: f64, cluster: &ClusterView) {
+    let load: &[u32] = cluster.load;
+    let widen = |(least, most): (u32, u32), &value: &u32| (least.min(value), most.max(value));
+    let (least, most) = if cluster.open.is_none() {
+        load.iter().fold((u32::MAX, 0), widen)
+    } else {
+        let open = load.iter().enumerate().filter(|&(instance, _)| cluster.is_open(instance));
+        open.map(|(_, value)| value).fold((u32::MAX, 0), widen)
+    };
     if least == most {
         return add(scores, weight, load, |_| 1.0);
     }
     let range = f64::from(most - least);
-    add(scores, weight, load, |&value| f64::from(most - value) / range);
+    add(scores, weight, load, |&value| f64::from(most.saturating_sub(value)) / range);
 }
 
 impl Router for Weighted {
@@ -165,7 +187,7 @@ impl Router for Weighted {
         self.add_scores(request, cluster);
         let (mut best, mut best_score) = (0, -1.0);
         for (instance, &score) in self.scores.iter().enumerate() {
-            if score > best_score {
+            if score > best_score && cluster.is_open(instance) {
                 (best, best_score) = (instance, score);
             }
         }
@@ -173,6 +195,12 @@ impl Router for Weighted {
             index.touch(request, cluster.chains, best);
         }
         InstanceId(best as u32)
+    }
+
+    fn forget(&mut self, instance: InstanceId) {
+        if let Some(index) = &mut self.index {
+            index.forget_instance(instance.index());
+        }
     }
 }
 
@@ -195,7 +223,7 @@ mod tests {
         };
         let chains = ChainBlocks::default();
         let load = &Load::from(load);
-        let cluster = ClusterView { load, kv_utilization, chains: &chains };
+        let cluster = ClusterView { load, kv_utilization, chains: &chains, open: None };
         router(routing, load.len(), 100).route(&request, &cluster).0
     }
 

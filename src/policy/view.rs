@@ -34,6 +34,15 @@ pub struct ClusterView<'a> {
     pub kv_utilization: &'a [f64],
     /// The chains that prompts share, in blocks.
     pub chains: &'a ChainBlocks,
+    /// Which instances take requests, at least one; `None`: all.
+    pub open: Option<&'a [bool]>,
+}
+
+impl ClusterView<'_> {
+    /// Whether `instance` takes requests.
+    pub fn is_open(&self, instance: usize) -> bool {
+        self.open.is_none_or(|open| open[instance])
+    }
 }
 
 /// The chains of a workload in whole KV blocks.

@@ -10,12 +10,14 @@ use crate::policy::queue::Ranking;
 use crate::policy::router::{Router, router};
 use crate::policy::view::{ChainBlocks, ClusterView, RequestView};
 use crate::policy::{PolicyBundle, Scheduler};
+use crate::scenario::Conditions;
 use crate::sim::agenda::Agenda;
 use crate::sim::collect::Collector;
-use crate::sim::engine::{Engine, EngineSetup, Shared};
+use crate::sim::engine::{Engine, EngineSetup};
 use crate::sim::kv::{Holding, Naming};
-use crate::sim::live::{Live, Phase, Slots};
-use crate::sim::outcome::{InstanceOutcome, Outcome, RunOptions};
+use crate::sim::live::{Live, NOWHERE, Phase, Slots};
+use crate::sim::moving::Moving;
+use crate::sim::outcome::{InstanceOutcome, Outcome, RequestState, RunOptions};
 use crate::sim::source::{Drawn, Listed, Source};
 use crate::workload::{Generator, Limits, NO_CHAIN, Request, Trace, WorkloadSpec};
 use std::cmp::Reverse;
@@ -24,33 +26,35 @@ use std::collections::{BinaryHeap, VecDeque};
 /// Buffers that a run needs, reused from run to run by one worker.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    slots: Slots,
-    collect: Collector,
-    chains: ChainBlocks,
-    engines: Vec<Engine>,
-    agenda: Agenda,
-    load: Load,
+    pub(super) slots: Slots,
+    pub(super) collect: Collector,
+    pub(super) chains: ChainBlocks,
+    pub(super) engines: Vec<Engine>,
+    pub(super) agenda: Agenda,
+    pub(super) load: Load,
     kv_utilization: Vec<f64>,
-    decode_steps: Vec<Vec<Span>>,
-    answered: Vec<(u32, SimTime)>,
-    follow_ups: BinaryHeap<Reverse<(SimTime, u32)>>,
-    admissions: VecDeque<(SimTime, u32)>,
-    routings: VecDeque<(SimTime, u32)>,
+    pub(super) decode_steps: Vec<Vec<Span>>,
+    pub(super) answered: Vec<(u32, SimTime)>,
+    pub(super) follow_ups: BinaryHeap<Reverse<(SimTime, u32)>>,
+    pub(super) admissions: VecDeque<(SimTime, u32)>,
+    pub(super) routings: VecDeque<(SimTime, u32)>,
 }
 
 /// A run in progress.
-struct Cluster<'a, S> {
-    bundle: &'a PolicyBundle,
-    source: S,
-    options: &'a RunOptions,
-    s: &'a mut Scratch,
+pub struct Cluster<'a, S> {
+    pub(super) bundle: &'a PolicyBundle,
+    pub(super) source: S,
+    pub(super) options: &'a RunOptions,
+    pub(super) s: &'a mut Scratch,
     admission: Box<dyn AdmissionPolicy>,
-    router: Box<dyn Router>,
+    pub(super) router: Box<dyn Router>,
     reads_kv: bool,
     kv_refreshed: SimTime,
     /// When an engine last advanced, and the highest engine that did so then.
     advanced: (SimTime, usize),
-    ranking: Ranking,
+    pub(super) ranking: Ranking,
+    /// `None` where nothing changes.
+    pub(super) moving: Option<Moving<'a>>,
 }
 
 /// Simulates `bundle` under the requests of `trace`: a pure function of its arguments.
@@ -62,7 +66,18 @@ pub fn simulate(
     options: &RunOptions,
     scratch: &mut Scratch,
 ) -> Outcome {
-    run_to_end(bundle, Listed::new(trace), options, scratch)
+    simulate_under(bundle, trace, &Conditions::calm(0), options, scratch)
+}
+
+/// Simulates `bundle` under the requests of `trace` and under `conditions`.
+pub fn simulate_under(
+    bundle: &PolicyBundle,
+    trace: &Trace,
+    conditions: &Conditions,
+    options: &RunOptions,
+    scratch: &mut Scratch,
+) -> Outcome {
+    run_to_end((bundle, conditions), Listed::new(trace), options, scratch)
 }
 
 /// The same for requests that are drawn when they are due, until `duration`, and never kept:
@@ -72,24 +87,40 @@ pub fn simulate(
 /// request that arrived.
 pub fn simulate_drawn(
     bundle: &PolicyBundle,
+    drawn: (&WorkloadSpec, u64, Span),
+    options: &RunOptions,
+    scratch: &mut Scratch,
+) -> Outcome {
+    simulate_drawn_under(bundle, drawn, &Conditions::calm(0), options, scratch)
+}
+
+/// The same under `conditions`.
+pub fn simulate_drawn_under(
+    bundle: &PolicyBundle,
     (workload, seed, duration): (&WorkloadSpec, u64, Span),
+    conditions: &Conditions,
     options: &RunOptions,
     scratch: &mut Scratch,
 ) -> Outcome {
     let limits = Limits { duration: Some(duration), max_requests: None };
     let generator = Generator::new(workload, seed, limits);
-    run_to_end(bundle, Drawn::new(generator, SimTime::ZERO + duration), options, scratch)
+    let source = Drawn::new(generator, SimTime::ZERO + duration);
+    run_to_end((bundle, conditions), source, options, scratch)
 }
 
 fn run_to_end<S: Source>(
-    bundle: &PolicyBundle,
-    source: S,
+    (bundle, conditions): (&PolicyBundle, &Conditions),
+    mut source: S,
     options: &RunOptions,
     scratch: &mut Scratch,
 ) -> Outcome {
     prepare(bundle, &source, options, scratch);
-    let instances = bundle.instances() as usize;
-    let router = router(&bundle.routing, instances, bundle.signals.prefix_index_blocks);
+    let places = bundle.places() as usize;
+    let router = router(&bundle.routing, places, bundle.signals.prefix_index_blocks);
+    let timeline = (scratch.collect.window(), options.timeline);
+    let moving = Moving::new(bundle, conditions, &mut source, timeline);
+    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.reads_latencies());
+    scratch.collect.watch.reset(watched.map(|scaling| scaling.quantiles));
     let mut cluster = Cluster {
         bundle,
         options,
@@ -101,13 +132,18 @@ fn run_to_end<S: Source>(
         ranking: Ranking::new(bundle.scheduler, &bundle.priority, source.classes()),
         source,
         s: scratch,
+        moving,
     };
-    cluster.run();
+    if cluster.moving.is_some() {
+        cluster.run_moving();
+    } else {
+        cluster.run();
+    }
     cluster.finish()
 }
 
 fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s: &mut Scratch) {
-    let instances = bundle.instances() as usize;
+    let instances = bundle.places() as usize;
     s.slots.clear();
     s.chains.rebuild(&source.first_chains(), bundle.block_size);
     let mut output_time = Vec::with_capacity(instances);
@@ -129,7 +165,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
             fcfs: bundle.scheduler == Scheduler::Fcfs,
             chained: source.is_chained(),
         };
-        for _ in 0..pool.instances {
+        for _ in 0..pool.max_instances {
             s.engines[id as usize].reset(id, &setup);
             output_time.push(Span::from_us(pool.latency.output_us()));
             id += 1;
@@ -148,6 +184,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
 }
 
 impl<S: Source> Cluster<'_, S> {
+    /// Runs a fleet in which nothing changes.
     fn run(&mut self) {
         let horizon = self.horizon();
         loop {
@@ -170,7 +207,7 @@ impl<S: Source> Cluster<'_, S> {
     }
 
     /// The kind (0 arrival, 1 admission, 2 routing) and time of the next cluster event.
-    fn next_cluster_event(&mut self) -> (u8, SimTime) {
+    pub(super) fn next_cluster_event(&mut self) -> (u8, SimTime) {
         let (listed, _) = self.source.next();
         let follow_up = self.s.follow_ups.peek().map(|&Reverse((time, _))| time);
         let front = |queue: &VecDeque<(SimTime, u32)>| {
@@ -186,24 +223,17 @@ impl<S: Source> Cluster<'_, S> {
         next
     }
 
-    fn advance(&mut self, instance: usize, due: SimTime) {
+    pub(super) fn advance(&mut self, instance: usize, due: SimTime) {
         self.advanced = match self.advanced {
             (time, highest) if time == due => (due, highest.max(instance)),
             _ => (due, instance),
         };
-        let Scratch {
-            slots, collect, chains, engines, agenda, load, answered, decode_steps, ..
-        } = &mut *self.s;
-        let keep_steps = self.options.keep_steps;
-        let mut cx = Shared { slots, collect, chains, load, answered, decode_steps, keep_steps };
-        let engine = &mut engines[instance];
-        engine.advance(due, &mut cx);
-        agenda.set(instance, engine.due());
+        self.with_engine(instance, |engine, cx| engine.advance(due, cx));
         self.release_follow_ups(due);
     }
 
     /// Lets what waited for the answers that came until `now` arrive after its think time.
-    fn release_follow_ups(&mut self, now: SimTime) {
+    pub(super) fn release_follow_ups(&mut self, now: SimTime) {
         for (id, end) in self.s.answered.drain(..) {
             let next = match end {
                 SimTime::NEVER => self.source.refused(id, now),
@@ -213,7 +243,7 @@ impl<S: Source> Cluster<'_, S> {
         }
     }
 
-    fn on_arrival(&mut self, now: SimTime) {
+    pub(super) fn on_arrival(&mut self, now: SimTime) {
         let (arrival, next) = self.source.next();
         let follow_up = match self.s.follow_ups.peek() {
             Some(&Reverse((time, token))) if time == now && (arrival > now || token < next) => {
@@ -230,6 +260,9 @@ impl<S: Source> Cluster<'_, S> {
         let live = self.live(id, &request, now);
         self.s.collect.arrived(&live);
         let slot = self.s.slots.insert(live);
+        if let Some(moving) = &mut self.moving {
+            self.s.slots[slot].deadline = moving.arrived(now, slot, id, 0);
+        }
         self.s.admissions.push_back((now + self.bundle.admission_latency, slot));
     }
 
@@ -245,13 +278,19 @@ impl<S: Source> Cluster<'_, S> {
             client,
             class,
             phase: Phase::Pending,
+            asked: now,
             arrival: now,
+            deadline: SimTime::NEVER,
+            attempt: 0,
+            seen: false,
+            instance: NOWHERE,
             input,
             output,
             naming: Naming { id, chain, chain_blocks, cover },
             prompt_blocks: input / size,
             rank: self.ranking.rank(now, class, input),
             order: 0,
+            cached: 0,
             computed: 0,
             first_step: 0,
             finish_step: 0,
@@ -283,19 +322,28 @@ impl<S: Source> Cluster<'_, S> {
         }
         self.kv_refreshed = now;
         for at in 0..self.s.engines.len() {
-            let begun = begun(self.advanced, at, now);
+            let begun = self.begun(at, now);
             self.s.kv_utilization[at] = self.s.engines[at].kv_utilization_at(begun);
         }
     }
 
-    fn on_admission(&mut self, now: SimTime) {
+    /// The time before which the steps of `instance` have begun as seen at `now`: those at `now`
+    /// only where an engine behind it has had its turn then.
+    pub(super) fn begun(&self, instance: usize, now: SimTime) -> SimTime {
+        let (time, highest) = self.advanced;
+        if time == now && instance < highest { now + Span::from_ps(1) } else { now }
+    }
+
+    pub(super) fn on_admission(&mut self, now: SimTime) {
         self.refresh_kv(now);
         let Some((_, slot)) = self.s.admissions.pop_front() else { return };
         let request = Self::view(&self.s.slots[slot]);
         let Scratch { load, kv_utilization, chains, .. } = &*self.s;
-        let cluster = ClusterView { load, kv_utilization, chains };
+        let cluster = ClusterView { load, kv_utilization, chains, open: None };
         if self.admission.admit(now, &request, &cluster) {
             self.s.routings.push_back((now + self.bundle.routing_latency, slot));
+        } else if self.moving.is_some() {
+            self.end_attempt(slot, RequestState::Rejected, 0, now);
         } else {
             self.s.collect.rejected(&self.s.slots[slot], now);
             let next = self.source.refused(request.id, now);
@@ -304,60 +352,66 @@ impl<S: Source> Cluster<'_, S> {
         }
     }
 
-    fn on_routing(&mut self, now: SimTime) {
-        self.refresh_kv(now);
+    pub(super) fn on_routing(&mut self, now: SimTime) {
         let Some((_, slot)) = self.s.routings.pop_front() else { return };
+        self.route(slot, now);
+    }
+
+    /// Sends a request to an instance, or holds it where there is none.
+    pub(super) fn route(&mut self, slot: u32, now: SimTime) {
+        self.refresh_kv(now);
+        if let Some(moving) = &mut self.moving
+            && !moving.any_open()
+        {
+            return moving.hold(slot);
+        }
         let request = Self::view(&self.s.slots[slot]);
-        let Scratch {
-            slots,
-            collect,
-            chains,
-            engines,
-            agenda,
-            load,
-            kv_utilization,
-            answered,
-            decode_steps,
-            ..
-        } = &mut *self.s;
-        let cluster = ClusterView { load, kv_utilization, chains };
+        let Scratch { chains, load, kv_utilization, .. } = &*self.s;
+        let open = self.moving.as_ref().map(|moving| moving.open.as_slice());
+        let cluster = ClusterView { load, kv_utilization, chains, open };
         let pinned = self.source.clients()[request.client.index()].pinned;
         let instance = match pinned.map(|index| index as usize) {
-            Some(index) if index < engines.len() => index,
+            Some(index) if index < load.len() && cluster.is_open(index) => index,
             _ => self.router.route(&request, &cluster).index(),
         };
-        let begun = begun(self.advanced, instance, now);
-        collect.routed(&slots[slot], instance as u32, now);
-        load.add(instance);
-        let keep_steps = self.options.keep_steps;
-        let mut cx = Shared { slots, collect, chains, load, answered, decode_steps, keep_steps };
-        let engine = &mut engines[instance];
-        engine.accept(slot, now, begun, &mut cx);
-        agenda.set(instance, engine.due());
+        let begun = self.begun(instance, now);
+        self.with_engine(instance, |engine, cx| {
+            cx.slots[slot].instance = instance as u32;
+            cx.collect.routed(&cx.slots[slot], instance as u32, now);
+            cx.load.add(instance);
+            engine.accept(slot, now, begun, cx);
+        });
     }
 
     /// The last point at which anything happens.
-    fn horizon(&self) -> SimTime {
-        self.options.horizon.min(SimTime::LAST)
+    pub(super) fn horizon(&self) -> SimTime {
+        let horizon = self.options.horizon.min(SimTime::LAST);
+        if self.moving.is_some() { horizon.min(self.overtime()) } else { horizon }
     }
 
     /// Cuts what still runs at the horizon and gathers the figures.
     fn finish(mut self) -> Outcome {
         let mut outcome = Outcome::default();
         let horizon = self.horizon();
-        for queue in [&self.s.admissions, &self.s.routings] {
-            for &(_, slot) in queue {
-                self.s.collect.cut(&self.s.slots[slot], None, false);
-            }
+        let queues = [&self.s.admissions, &self.s.routings];
+        let queued = queues.into_iter().flatten().map(|&(_, slot)| slot);
+        let waits =
+            self.moving.iter().flat_map(|moving| moving.held().chain(moving.coming_again()));
+        for slot in queued.chain(waits) {
+            self.s.collect.cut(&self.s.slots[slot], None, false);
         }
-        let Scratch { slots, collect, chains, engines, load, answered, decode_steps, .. } =
-            &mut *self.s;
-        let mut cx =
-            Shared { slots, collect, chains, load, answered, decode_steps, keep_steps: false };
-        outcome.instances =
-            engines.iter_mut().map(|engine| engine.finish(horizon, &mut cx)).collect();
+        let cut = (!self.s.slots.is_empty()).then_some(horizon);
+        if self.moving.is_some() {
+            self.close_last_interval(cut);
+        }
+        outcome.instances = (0..self.s.engines.len())
+            .map(|at| self.with_engine(at, |engine, cx| engine.finish(horizon, cx)))
+            .collect();
         if self.source.is_spent() {
             self.s.collect.end_with_last_answer();
+        }
+        if self.moving.is_some() {
+            outcome.fleet = Some(self.fleet_outcome(cut));
         }
         self.s.collect.finish(self.source.classes(), &mut outcome);
         self.sum_up(&mut outcome);
@@ -388,12 +442,6 @@ impl<S: Source> Cluster<'_, S> {
         outcome.jain_fairness = jain(instances);
         outcome.steps.sort_by_key(|step| (step.start_us, step.instance));
     }
-}
-
-/// The time before which the steps of `instance` have begun as seen at `now`: those at `now` only
-/// where an engine behind it has had its turn then.
-fn begun((time, highest): (SimTime, usize), instance: usize, now: SimTime) -> SimTime {
-    if time == now && instance < highest { now + Span::from_ps(1) } else { now }
 }
 
 /// Jain's index of requests per instance: (sum x)^2 / (n sum x^2).

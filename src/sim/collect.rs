@@ -2,13 +2,14 @@
 
 use crate::base::{Distribution, InstanceId, SimTime, Span};
 use crate::sim::course::Course;
-use crate::sim::live::{Live, Phase};
+use crate::sim::live::{Live, NOWHERE, Phase};
 use crate::sim::outcome::{
     ClassOutcome, Counts, Outcome, RequestRecord, RequestState, RunOptions, SteadyMeans,
     StepRecord, Summary,
 };
 use crate::sim::source::Source;
 use crate::sim::stability::Flow;
+use crate::sim::timeline::{Timeline, Watch};
 use crate::workload::Targets;
 
 /// The distributions of one class, or of all.
@@ -54,6 +55,14 @@ pub struct Collector {
     ttft_course: Course,
     e2e_course: Course,
     targets: Vec<Targets>,
+    pub(super) timeline: Timeline,
+    pub(super) watch: Watch,
+    /// The last time at which a request arrived, came again or left.
+    pub(super) last_change: SimTime,
+    /// Attempts after a client's first.
+    pub(super) retries: u64,
+    /// Tokens computed for attempts that were lost or given up.
+    pub(super) wasted_tokens: u64,
     requests: Vec<RequestRecord>,
     pub(super) steps: Vec<StepRecord>,
 }
@@ -80,6 +89,10 @@ impl Collector {
         self.flow.reset(self.warm_up, self.end);
         self.ttft_course.reset(self.warm_up, self.end);
         self.e2e_course.reset(self.warm_up, self.end);
+        self.timeline.reset(options.timeline, source.classes().len());
+        self.watch.reset(None);
+        self.last_change = SimTime::ZERO;
+        (self.retries, self.wasted_tokens) = (0, 0);
         self.requests.clear();
         if options.keep_requests {
             self.requests.resize(source.len(), RequestRecord::default());
@@ -88,7 +101,7 @@ impl Collector {
     }
 
     fn is_measured(&self, live: &Live) -> bool {
-        live.arrival >= self.warm_up
+        live.asked >= self.warm_up
     }
 
     /// Counts `live` in the buckets that `bucket` chooses.
@@ -110,21 +123,90 @@ impl Collector {
     pub fn arrived(&mut self, live: &Live) {
         self.count(live, |counts| &mut counts.injected);
         self.flow.came(live.arrival);
+        self.timeline.arrived(live.asked, live.class);
+        self.last_change = self.last_change.max(live.arrival);
         if self.keep_requests && live.id as usize >= self.requests.len() {
             self.requests.resize(live.id as usize + 1, RequestRecord::default());
         }
         self.record(live, |record| {
             record.state = RequestState::Queued;
             (record.client, record.input, record.output) = (live.client, live.input, live.output);
-            record.arrival_us = live.arrival.as_us();
+            record.arrival_us = live.asked.as_us();
         });
     }
 
     /// A request was turned away at `now`.
     pub fn rejected(&mut self, live: &Live, now: SimTime) {
-        self.count(live, |counts| &mut counts.rejected);
         self.flow.turned_away(now);
-        self.record(live, |record| record.state = RequestState::Rejected);
+        self.ended(live, RequestState::Rejected, now);
+    }
+
+    /// An attempt left at `now` without an answer, after `computed` tokens.
+    pub fn attempt_failed(&mut self, live: &Live, computed: u32, now: SimTime) {
+        self.watch.left(live.id, now);
+        self.wasted_tokens += u64::from(computed);
+        self.last_change = self.last_change.max(now);
+        let has_begun = matches!(live.phase, Phase::Prefilling | Phase::Decoding | Phase::Ending)
+            || live.preemptions > 0;
+        if has_begun {
+            self.flow.ended(now);
+        } else {
+            self.flow.turned_away(now);
+        }
+    }
+
+    /// The client of a failed attempt will come again.
+    pub fn will_come_again(&mut self, live: &Live) {
+        self.record(live, |record| {
+            let RequestRecord { client, input, output, arrival_us, retries, .. } = *record;
+            let state = RequestState::Queued;
+            *record = RequestRecord {
+                state,
+                client,
+                input,
+                output,
+                arrival_us,
+                retries,
+                ..Default::default()
+            };
+        });
+    }
+
+    /// The client came again at `now`.
+    pub fn tried_again(&mut self, live: &Live, now: SimTime) {
+        self.retries += 1;
+        self.flow.came(now);
+        self.timeline.tried_again(now);
+        self.last_change = self.last_change.max(now);
+        self.record(live, |record| record.retries += 1);
+    }
+
+    /// A request ended at `now` without an answer, with its last attempt.
+    pub fn ended(&mut self, live: &Live, state: RequestState, now: SimTime) {
+        let bucket: fn(&mut Counts) -> &mut u64 = match state {
+            RequestState::Rejected => |counts| &mut counts.rejected,
+            RequestState::TimedOut => |counts| &mut counts.timed_out,
+            RequestState::Failed => |counts| &mut counts.failed,
+            _ => |counts| &mut counts.dropped,
+        };
+        self.count(live, bucket);
+        self.timeline.refused(now);
+        self.last_change = self.last_change.max(now);
+        if live.instance == NOWHERE {
+            self.record(live, |record| record.state = state);
+        } else {
+            let known = live.first_token <= now;
+            self.unanswered(live, live.instance, state, known);
+        }
+    }
+
+    /// The step that ends the prompt of `live` on `instance` has begun.
+    pub fn first_token(&mut self, live: &mut Live, instance: u32) {
+        if !live.seen {
+            live.seen = true;
+            let ttft = live.first_token - live.asked + self.output_time[instance as usize];
+            self.watch.first_token(live.first_token, live.id, ttft);
+        }
     }
 
     /// A request was sent to `instance` at `now`.
@@ -143,11 +225,13 @@ impl Collector {
     /// A request can never be served by `instance`; it left at `now`.
     pub fn dropped(&mut self, live: &Live, instance: u32, now: SimTime) {
         self.count(live, |counts| &mut counts.dropped);
+        self.timeline.refused(now);
+        self.last_change = self.last_change.max(now);
         match live.phase {
             Phase::Pending | Phase::Waiting => self.flow.turned_away(now),
-            Phase::Prefilling | Phase::Decoding => self.flow.ended(now),
+            Phase::Prefilling | Phase::Decoding | Phase::Ending => self.flow.ended(now),
         }
-        self.unanswered(live, instance, RequestState::Dropped);
+        self.unanswered(live, instance, RequestState::Dropped, live.first_token != SimTime::NEVER);
     }
 
     /// A request entered a batch at `now`.
@@ -188,8 +272,9 @@ impl Collector {
         self.count(live, |counts| &mut counts.completed);
         self.flow.ended(finished);
         self.last_answer = self.last_answer.max(finished);
+        self.last_change = self.last_change.max(finished);
         let output_time = self.output_time[instance as usize];
-        let ttft = live.first_token - live.arrival + output_time;
+        let ttft = live.first_token - live.asked + output_time;
         let gaps = u64::from(live.output.max(1) - 1);
         let decoding = (finished - live.first_token - live.starved) + output_time.times(gaps);
         let e2e = ttft + decoding;
@@ -203,9 +288,11 @@ impl Collector {
         let kept = ttft <= targets.ttft
             && e2e <= targets.e2e
             && tpot.is_none_or(|tpot| tpot <= targets.tpot);
+        self.timeline.completed((live.asked, finished), live.class, ttft, kept);
+        self.watch.completed(tpot, e2e);
         if self.is_measured(live) {
-            self.ttft_course.add(live.arrival, ttft);
-            self.e2e_course.add(live.arrival, e2e);
+            self.ttft_course.add(live.asked, ttft);
+            self.e2e_course.add(live.asked, e2e);
             let class = &mut self.classes[usize::from(live.class)];
             for latencies in [&mut self.all, class] {
                 latencies.ttft.add(ttft, 1);
@@ -216,7 +303,7 @@ impl Collector {
                 }
             }
         }
-        self.keep(live, instance, RequestState::Completed);
+        self.keep(live, instance, RequestState::Completed, true);
         self.record(live, |record| {
             record.e2e_us = e2e.as_us();
             record.finished_us = finished.as_us();
@@ -232,28 +319,34 @@ impl Collector {
         }
         let Some(instance) = instance else { return };
         let state = if running { RequestState::Running } else { RequestState::Queued };
-        self.unanswered(live, instance, state);
+        self.unanswered(live, instance, state, live.first_token != SimTime::NEVER);
     }
 
-    /// Keeps what there is of a request that ended without its last token.
-    fn unanswered(&mut self, live: &Live, instance: u32, state: RequestState) {
-        if live.first_token != SimTime::NEVER && self.is_measured(live) {
-            let ttft = live.first_token - live.arrival + self.output_time[instance as usize];
+    /// Keeps what there is of a request that ended without its last token; `first`: its first
+    /// token came.
+    fn unanswered(&mut self, live: &Live, instance: u32, state: RequestState, first: bool) {
+        if first && self.is_measured(live) {
+            let ttft = live.first_token - live.asked + self.output_time[instance as usize];
             self.all.ttft.add(ttft, 1);
             self.classes[usize::from(live.class)].ttft.add(ttft, 1);
         }
-        self.keep(live, instance, state);
+        self.keep(live, instance, state, first);
     }
 
-    fn keep(&mut self, live: &Live, instance: u32, state: RequestState) {
+    fn keep(&mut self, live: &Live, instance: u32, state: RequestState, first: bool) {
         let output_time = self.output_time[instance as usize];
         self.record(live, |record| {
             record.state = state;
-            if live.first_token != SimTime::NEVER {
-                record.ttft_us = (live.first_token - live.arrival + output_time).as_us();
+            if first {
+                record.ttft_us = (live.first_token - live.asked + output_time).as_us();
             }
             record.preemptions = live.preemptions;
         });
+    }
+
+    /// The measured window.
+    pub fn window(&self) -> (SimTime, SimTime) {
+        (self.warm_up, self.end)
     }
 
     /// Everybody asked what they wanted and was answered, sooner than the end: the measured
@@ -278,8 +371,14 @@ impl Collector {
             outcome.output_tokens_per_s = self.output_tokens as f64 / window_s;
             outcome.total_tokens_per_s = (self.input_tokens + self.output_tokens) as f64 / window_s;
         }
-        if window_s > 0.0 {
-            let possible_s = window_s * self.output_time.len() as f64;
+        let possible_s = match &outcome.fleet {
+            None => window_s * self.output_time.len() as f64,
+            Some(fleet) => {
+                let ready_ps = fleet.pools.iter().map(|pool| pool.ready_in_window_ps);
+                ready_ps.sum::<u128>() as f64 / 1e12
+            }
+        };
+        if possible_s > 0.0 {
             outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }
         outcome.within_slo = self.all.within_slo;

@@ -37,6 +37,8 @@ pub struct Shared<'a> {
     pub decode_steps: &'a [Vec<Span>],
     /// Every step by itself, recorded.
     pub keep_steps: bool,
+    /// Answers complete when their last step ends, not when it begins.
+    pub mortal: bool,
 }
 
 /// One instance.
@@ -49,14 +51,15 @@ pub struct Engine {
     pool: u32,
     /// When the next step that was not counted yet begins, or could begin.
     pub(super) next_step: SimTime,
-    run_step: Span,
-    run_length: u32,
+    pub(super) run_step: Span,
+    pub(super) run_length: u32,
     /// Steps counted.
     pub(super) steps: u32,
     /// Requests on their way to the wait queue, by time and order of routing.
-    pending: BinaryHeap<Reverse<(SimTime, u32, u32)>>,
-    /// Requests that will be dropped when they would join the wait queue.
-    drops: Vec<(SimTime, u32)>,
+    pub(super) pending: BinaryHeap<Reverse<(SimTime, u32, u32)>>,
+    /// Requests that will be dropped when they would join the wait queue: when, the order of
+    /// routing, the slot.
+    pub(super) drops: Vec<(SimTime, u32, u32)>,
     routed: u32,
     pub(super) wait: WaitQueue,
     pub(super) batch: BatchOrder,
@@ -73,11 +76,19 @@ pub struct Engine {
     /// Requests that decode and got no token in this step.
     pub(super) starved: Vec<u32>,
     pub(super) finished: Vec<u32>,
+    /// Requests whose last step has begun and not ended, in order of admission.
+    pub(super) leaving: Vec<u32>,
+    /// Nothing moves.
+    pub(super) frozen: bool,
+    /// By how much steps take longer.
+    pub(super) slowness: f64,
+    /// Prompt tokens of steps counted.
+    pub(super) prefill_tokens: u64,
     pub(super) outcome: InstanceOutcome,
     kv_block_ps: u128,
-    busy: Span,
-    last_event: SimTime,
-    last_step_end: SimTime,
+    pub(super) busy: Span,
+    pub(super) last_event: SimTime,
+    pub(super) last_step_end: SimTime,
 }
 
 /// What one step computes.
@@ -116,6 +127,10 @@ impl Engine {
             kv: KvCache::default(),
             starved: Vec::new(),
             finished: Vec::new(),
+            leaving: Vec::new(),
+            frozen: false,
+            slowness: 1.0,
+            prefill_tokens: 0,
             outcome: InstanceOutcome::default(),
             kv_block_ps: 0,
             busy: Span::ZERO,
@@ -146,6 +161,8 @@ impl Engine {
         self.kv.reset(setup.kv_blocks, setup.block_size);
         self.starved.clear();
         self.finished.clear();
+        self.leaving.clear();
+        (self.frozen, self.slowness, self.prefill_tokens) = (false, 1.0, 0);
         self.outcome = InstanceOutcome::default();
         (self.kv_block_ps, self.busy) = (0, Span::ZERO);
         (self.last_event, self.last_step_end) = (SimTime::ZERO, SimTime::ZERO);
@@ -153,7 +170,10 @@ impl Engine {
 
     /// When something next happens here that others could notice.
     pub fn due(&self) -> SimTime {
-        let drop = self.drops.iter().map(|&(time, _)| time).min().unwrap_or(SimTime::NEVER);
+        if self.frozen {
+            return SimTime::NEVER;
+        }
+        let drop = self.drops.iter().map(|&(time, ..)| time).min().unwrap_or(SimTime::NEVER);
         drop.min(self.step_due())
     }
 
@@ -185,7 +205,8 @@ impl Engine {
         self.outcome.requests += 1;
         self.last_event = self.last_event.max(now);
         if live.input.div_ceil(self.block_size) > self.kv.used() + self.kv.free() {
-            self.drops.push((queued, slot));
+            self.drops.push((queued, self.routed, slot));
+            self.routed += 1;
             return;
         }
         self.pending.push(Reverse((queued, self.routed, slot)));
@@ -218,7 +239,7 @@ impl Engine {
     fn drop_oversized(&mut self, now: SimTime, cx: &mut Shared) {
         let mut at = 0;
         while at < self.drops.len() {
-            let (time, slot) = self.drops[at];
+            let (time, _, slot) = self.drops[at];
             if time > now {
                 at += 1;
                 continue;
@@ -233,7 +254,7 @@ impl Engine {
     }
 
     /// Moves requests that have reached the wait queue by `now`.
-    fn queue_pending(&mut self, now: SimTime, cx: &mut Shared) {
+    pub(super) fn queue_pending(&mut self, now: SimTime, cx: &mut Shared) {
         while let Some(&Reverse((time, _, slot))) = self.pending.peek() {
             if time > now {
                 break;
@@ -265,14 +286,14 @@ impl Engine {
             self.admit_waiting(now, &mut work, cx);
         }
         let batch = self.running();
-        let length =
-            Span::from_us(self.latency.step_us(u64::from(work.prefill), u64::from(work.decode)));
+        let length = self.step_length(work.prefill, work.decode);
         let end = now + length;
         self.steps = step;
         self.busy += length;
         self.kv.note_peak();
         self.kv_block_ps += u128::from(self.kv.used()) * u128::from(length.as_ps());
         self.outcome.decode_tokens += u64::from(work.decode);
+        self.prefill_tokens += u64::from(work.prefill);
         cx.collect.stepped(self.id, now, length, 1, work.decode);
         self.rest_starved(length, cx);
         self.finish_prompts(end, cx);
@@ -284,8 +305,17 @@ impl Engine {
         }
     }
 
+    /// How long a step takes that computes these tokens.
+    fn step_length(&self, prefill: u32, decode: u32) -> Span {
+        let us = self.latency.step_us(u64::from(prefill), u64::from(decode));
+        if self.slowness > 1.0 {
+            return Span::from_us((us as f64 * self.slowness) as u64);
+        }
+        Span::from_us(us)
+    }
+
     /// Counts `count` steps of the planned run.
-    fn count_run(&mut self, count: u32, cx: &mut Shared) {
+    pub(super) fn count_run(&mut self, count: u32, cx: &mut Shared) {
         cx.collect.stepped(self.id, self.next_step, self.run_step, count, self.decoding);
         let used = u128::from(self.kv.used());
         let taken = self.blocks_over_time(count);
@@ -334,7 +364,7 @@ impl Engine {
     }
 
     /// Plans the decode steps until something else must happen.
-    fn plan_run(&mut self, cx: &Shared) {
+    pub(super) fn plan_run(&mut self, cx: &Shared) {
         let has_room = self.running() < self.limits.max_running;
         let only_decodes = self.prefilling.is_empty() && self.decoding > 0;
         if !only_decodes || cx.keep_steps || (has_room && !self.wait.is_empty()) {
@@ -343,7 +373,11 @@ impl Engine {
         if self.decoding > self.limits.max_tokens {
             return;
         }
-        self.run_step = cx.decode_steps[self.pool as usize][self.decoding as usize];
+        self.run_step = if self.slowness > 1.0 {
+            self.step_length(0, self.decoding)
+        } else {
+            cx.decode_steps[self.pool as usize][self.decoding as usize]
+        };
         if self.run_step == Span::ZERO {
             return;
         }
@@ -400,7 +434,7 @@ impl Engine {
     }
 
     /// Steps of the run that begin before `time`, were the run without end.
-    fn run_steps_before(&self, time: SimTime) -> u32 {
+    pub(super) fn run_steps_before(&self, time: SimTime) -> u32 {
         let steps = time.since(self.next_step).as_ps().div_ceil(self.run_step.as_ps());
         steps.min(u64::from(u32::MAX)) as u32
     }
@@ -413,11 +447,14 @@ impl Engine {
     /// Cuts the run at `horizon`, the last point at which anything happens, and hands over the
     /// figures.
     pub fn finish(&mut self, horizon: SimTime, cx: &mut Shared) -> InstanceOutcome {
-        if self.run_length > 0 && self.next_step <= horizon {
+        if !self.frozen && self.run_length > 0 && self.next_step <= horizon {
             let begun = self.run_steps_before(horizon + Span::from_ps(1));
             self.count_run(begun.min(self.run_length), cx);
         }
-        self.queue_pending(horizon, cx);
+        if !self.frozen {
+            self.queue_pending(horizon, cx);
+            self.end_answers(self.next_step, cx);
+        }
         self.cut_requests(cx);
         if self.last_step_end <= horizon {
             self.last_event = self.last_event.max(self.last_step_end);
@@ -437,7 +474,7 @@ impl Engine {
 
     fn cut_requests(&mut self, cx: &mut Shared) {
         let on_the_way = self.pending.drain().map(|Reverse((.., slot))| slot);
-        let oversized = self.drops.drain(..).map(|(_, slot)| slot);
+        let oversized = self.drops.drain(..).map(|(.., slot)| slot);
         for slot in on_the_way.chain(oversized) {
             cx.collect.cut(&cx.slots[slot], Some(self.id), false);
             self.outcome.queued += 1;
@@ -446,7 +483,7 @@ impl Engine {
             cx.collect.cut(&cx.slots[slot], Some(self.id), false);
             self.outcome.queued += 1;
         }
-        for slot in self.batch.iter() {
+        for slot in self.batch.iter().chain(self.leaving.drain(..)) {
             cx.collect.cut(&cx.slots[slot], Some(self.id), true);
             self.outcome.running += 1;
         }

@@ -104,6 +104,13 @@ impl KvCache {
         self.push_unnamed(total);
     }
 
+    /// Empties the cache and goes on counting hits, misses and the peak.
+    pub fn renew(&mut self) {
+        let kept = (self.hits, self.misses, self.peak);
+        self.reset(self.total, self.block_size);
+        (self.hits, self.misses, self.peak) = kept;
+    }
+
     /// Blocks in use.
     pub fn used(&self) -> u32 {
         self.used

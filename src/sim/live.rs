@@ -15,7 +15,14 @@ pub enum Phase {
     Prefilling,
     /// In the batch, one token a step.
     Decoding,
+    /// Out of the batch; its last step has begun and not ended.
+    Ending,
 }
+
+/// The instance of a request that has none.
+pub const NOWHERE: u32 = u32::MAX;
+/// The id in a slot without a request.
+const NOBODY: u32 = u32::MAX;
 
 /// A request between arrival and answer.
 #[derive(Clone, Debug)]
@@ -28,8 +35,18 @@ pub struct Live {
     pub class: u8,
     /// Where it is.
     pub phase: Phase,
-    /// When it reached the cluster.
+    /// When it reached the cluster first: latencies count from here.
+    pub asked: SimTime,
+    /// When this attempt reached the cluster.
     pub arrival: SimTime,
+    /// When its client gives this attempt up.
+    pub deadline: SimTime,
+    /// Attempts before this one.
+    pub attempt: u8,
+    /// Whether its first token was reported to whoever watches latencies.
+    pub seen: bool,
+    /// Where it was sent, or [`NOWHERE`].
+    pub instance: u32,
     /// Prompt tokens.
     pub input: u32,
     /// Answer tokens.
@@ -42,7 +59,9 @@ pub struct Live {
     pub rank: u64,
     /// Its place in the batch: counts admissions of the instance.
     pub order: u32,
-    /// Prompt tokens computed.
+    /// Prompt tokens that were found in the cache when it last entered a batch.
+    pub cached: u32,
+    /// Prompt tokens computed or found; all tokens once it is [`Phase::Ending`].
     pub computed: u32,
     /// The step that finished the prompt; each later step adds a token.
     pub first_step: u32,
@@ -59,6 +78,18 @@ pub struct Live {
 }
 
 impl Live {
+    /// Makes it the next attempt of the same request, which has yet to reach the cluster.
+    pub fn come_again(&mut self) {
+        self.attempt += 1;
+        self.phase = Phase::Pending;
+        self.instance = NOWHERE;
+        self.deadline = SimTime::NEVER;
+        self.seen = false;
+        (self.cached, self.computed, self.preemptions) = (0, 0, 0);
+        self.first_token = SimTime::NEVER;
+        self.starved = Span::ZERO;
+    }
+
     /// Tokens whose KV exists after step `steps`.
     pub fn progress(&self, steps: u32) -> u32 {
         match self.phase {
@@ -99,7 +130,19 @@ impl Slots {
 
     /// Empties a slot.
     pub fn remove(&mut self, slot: u32) {
+        self.slots[slot as usize].id = NOBODY;
         self.vacant.push(slot);
+    }
+
+    /// Whether nobody is under way.
+    pub fn is_empty(&self) -> bool {
+        self.vacant.len() == self.slots.len()
+    }
+
+    /// Whether `slot` still holds this attempt of request `id`.
+    pub fn holds(&self, slot: u32, id: u32, attempt: u8) -> bool {
+        let live = &self.slots[slot as usize];
+        live.id == id && live.attempt == attempt
     }
 }
 

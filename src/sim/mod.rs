@@ -15,22 +15,27 @@
 //! one length are a run in closed form, requests that decode advance together by a step counter,
 //! KV blocks that nobody can ask for are counts, and routers ask for what they need.
 
+mod abort;
 mod agenda;
 mod block_map;
 mod cluster;
 mod collect;
 mod course;
 mod engine;
+mod fleet;
 pub mod fleet_outcome;
 mod kv;
 mod live;
+mod moving;
 mod order;
 pub mod outcome;
 pub mod reference;
 mod source;
 mod stability;
 mod step;
+mod strikes;
+mod timeline;
 
-pub use cluster::{Scratch, simulate, simulate_drawn};
+pub use cluster::{Scratch, simulate, simulate_drawn, simulate_drawn_under, simulate_under};
 pub use fleet_outcome::FleetOutcome;
 pub use outcome::{Outcome, RunOptions};

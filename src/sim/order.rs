@@ -50,6 +50,16 @@ impl WaitQueue {
         self.slots.insert(at, slot);
     }
 
+    /// Takes a request out.
+    pub fn remove(&mut self, slot: u32) {
+        self.slots.retain(|&other| other != slot);
+    }
+
+    /// Takes all out, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = u32> {
+        self.slots.drain(..)
+    }
+
     /// Puts a request back that was thrown out of the batch: to the front, or at its place.
     pub fn push_back_in(&mut self, slot: u32, slots: &Slots) {
         if self.fcfs {

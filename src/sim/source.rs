@@ -1,6 +1,7 @@
 //! Where the requests of a run come from: a trace, or a generator that keeps nothing.
 
 use crate::base::{RequestId, SimTime, Span};
+use crate::policy::autoscale::Foresight;
 use crate::policy::view::ChainBlocks;
 use crate::workload::{Chain, ClientInfo, Generator, Request, Targets, Trace, User};
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub trait Source {
     fn len(&self) -> usize;
     /// When arrivals end.
     fn end(&self) -> SimTime;
+    /// How many requests that wait for no other arrive, counted by intervals.
+    fn foresight(&self, interval: Span) -> Foresight;
     /// Whether nothing more can arrive although [`Source::end`] may be later: users of closed loops
     /// alone, who have asked all that they wanted.
     fn is_spent(&self) -> bool;
@@ -48,6 +51,19 @@ pub trait Source {
     /// Forgets the rounds that wait for the answer of `id`, which will never come, as was known
     /// at `now`. A user of a closed loop asks something else instead.
     fn refused(&mut self, id: u32, now: SimTime) -> Option<(SimTime, u32)>;
+}
+
+/// Arrivals by intervals; follow-up rounds, whose time depends on an answer, are left out.
+fn count_arrivals(arrivals: impl Iterator<Item = SimTime>, interval: Span) -> Foresight {
+    let mut counts = Vec::new();
+    for arrival in arrivals.filter(|&arrival| arrival != SimTime::NEVER) {
+        let place = (arrival.as_ps() / interval.as_ps()) as usize;
+        if place >= counts.len() {
+            counts.resize(place + 1, 0);
+        }
+        counts[place] += 1;
+    }
+    Foresight { interval, arrivals: counts }
 }
 
 /// The users of closed loops in a run.
@@ -156,6 +172,10 @@ impl Source for Listed<'_> {
         self.trace.end
     }
 
+    fn foresight(&self, interval: Span) -> Foresight {
+        count_arrivals(self.trace.arrival.iter().copied(), interval)
+    }
+
     fn is_spent(&self) -> bool {
         self.trace.arrival.is_empty() && self.crowd.is_spent()
     }
@@ -248,6 +268,10 @@ impl Source for Drawn {
 
     fn end(&self) -> SimTime {
         self.end
+    }
+
+    fn foresight(&self, interval: Span) -> Foresight {
+        count_arrivals(self.about.clone().map(|request| request.arrival), interval)
     }
 
     fn is_spent(&self) -> bool {

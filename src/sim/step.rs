@@ -210,17 +210,23 @@ impl Engine {
         true
     }
 
+    /// From now on names private prompts: somebody will come back for what is cached of one.
+    pub(super) fn name_private(&mut self, cx: &mut Shared) {
+        if self.kv.names_private() {
+            return;
+        }
+        self.kv.name_private();
+        for other in self.batch.iter() {
+            let live = &mut cx.slots[other];
+            let progress = live.progress(self.steps);
+            live.holding.sync(progress, self.block_size());
+            self.kv.name_held(&mut live.holding, &live.naming, cx.chains);
+        }
+    }
+
     /// Throws a request out of the batch; it will compute its prompt again.
     fn preempt(&mut self, slot: u32, cx: &mut Shared) {
-        if !self.kv.names_private() {
-            self.kv.name_private();
-            for other in self.batch.iter() {
-                let live = &mut cx.slots[other];
-                let progress = live.progress(self.steps);
-                live.holding.sync(progress, self.block_size());
-                self.kv.name_held(&mut live.holding, &live.naming, cx.chains);
-            }
-        }
+        self.name_private(cx);
         self.leave_batch(slot, cx);
         let live = &mut cx.slots[slot];
         live.holding.sync(live.progress(self.steps), self.block_size());
@@ -246,7 +252,7 @@ impl Engine {
         cx.slots.remove(slot);
     }
 
-    fn leave_batch(&mut self, slot: u32, cx: &Shared) {
+    pub(super) fn leave_batch(&mut self, slot: u32, cx: &Shared) {
         let live = &cx.slots[slot];
         self.batch.remove(live.order);
         if live.phase == Phase::Decoding {
@@ -297,6 +303,7 @@ impl Engine {
             }
             self.wait.pop();
             live.phase = Phase::Prefilling;
+            live.cached = cached;
             live.computed = cached + tokens;
             live.order = self.admitted;
             cx.collect.scheduled(live, now);
@@ -333,6 +340,7 @@ impl Engine {
             }
             live.phase = Phase::Decoding;
             live.first_token = end;
+            cx.collect.first_token(live, self.id);
             live.first_step = self.steps;
             live.finish_step = self.steps + (live.output.max(1) - 1);
             self.decoding += 1;
@@ -362,6 +370,9 @@ impl Engine {
     }
 
     fn finish_answer(&mut self, slot: u32, end: SimTime, cx: &mut Shared) {
+        if cx.mortal {
+            return self.begin_end(slot, end, cx);
+        }
         self.leave_batch(slot, cx);
         let live = &mut cx.slots[slot];
         live.holding.sync(live.progress(self.steps), self.block_size());
