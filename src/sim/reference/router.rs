@@ -21,6 +21,8 @@ pub(super) struct Router {
     sent: Vec<Vec<Key>>,
     /// Where a prompt with this last full block went.
     homes: BTreeMap<Key, usize>,
+    /// Requests routed so far.
+    routed: usize,
 }
 
 impl Router {
@@ -35,6 +37,7 @@ impl Router {
             turn: 0,
             sent: vec![Vec::new(); instances],
             homes: BTreeMap::new(),
+            routed: 0,
         }
     }
 
@@ -85,7 +88,14 @@ impl Router {
     /// The instance a request goes to; at least one is ready.
     pub fn route(&mut self, setting: &Setting, places: &[Place], request: usize) -> usize {
         let size = setting.bundle.block_size;
-        let keys = setting.keys(request, setting.trace.input[request] / size);
+        let mut keys = setting.keys(request, setting.trace.input[request] / size);
+        self.routed += 1;
+        for key in &mut keys {
+            // What only this request has is new each time.
+            if let Key::Own { request, .. } = key {
+                *request = self.routed;
+            }
+        }
         match &setting.bundle.routing {
             Routing::RoundRobin => {
                 while !places[self.turn % places.len()].is_ready() {
