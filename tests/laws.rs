@@ -472,7 +472,7 @@ fn time_has_no_unit() {
 /// The scenario in which everything takes `factor` times as long.
 fn slowed(scenario: &Scenario, factor: u64) -> Scenario {
     let mut slowed = scenario.clone();
-    let Scenario { bundle, trace, options } = &mut slowed;
+    let Scenario { bundle, trace, options, .. } = &mut slowed;
     let point = |time: &mut SimTime| {
         if *time != SimTime::NEVER {
             *time = SimTime::from_ps(time.as_ps() * factor);

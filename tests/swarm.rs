@@ -4,11 +4,14 @@
 //! `BLIS_OPT_SWARM_CASE=<number>` runs that one alone, `BLIS_OPT_TWIN_CASES=<count>` says how many
 //! the twins try.
 
+mod fleets;
+
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream};
 use blis_opt::latency::Blackbox;
 use blis_opt::policy::{
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
 };
+use blis_opt::scenario::Conditions;
 use blis_opt::sim::RunOptions;
 use blis_opt::workload::{
     Arrivals, Chain, Clamp, ClientInfo, ClientSpec, Growth, Lengths, NO_CHAIN, Pacing, Point,
@@ -17,21 +20,36 @@ use blis_opt::workload::{
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// A fleet, its policies, its requests and what part of the run is looked at.
-#[derive(Clone, Debug)]
+/// A fleet, its policies, its requests, what befalls it and what part of the run is looked at.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
     pub bundle: PolicyBundle,
     pub trace: Trace,
+    pub conditions: Conditions,
     pub options: RunOptions,
 }
 
 /// Runs `law` on `count` scenarios starting at `first`; a law says what it found wrong. The first
 /// scenario that breaks it is made as small as it stays broken, and shown.
 pub fn for_all(first: u64, count: u64, law: impl Fn(&Scenario) -> Result<(), String>) {
+    for_all_of(Scenario::random, first, count, law);
+}
+
+/// The same for fleets of which two thirds can change.
+pub fn for_all_fleets(first: u64, count: u64, law: impl Fn(&Scenario) -> Result<(), String>) {
+    for_all_of(Scenario::random_fleet, first, count, law);
+}
+
+fn for_all_of(
+    scenario: impl Fn(u64) -> Scenario,
+    first: u64,
+    count: u64,
+    law: impl Fn(&Scenario) -> Result<(), String>,
+) {
     let only = environment("BLIS_OPT_SWARM_CASE");
     let cases = only.map_or(first..first + count, |case| case..case + 1);
     for case in cases {
-        let scenario = Scenario::random(case);
+        let scenario = scenario(case);
         let Err(wrong) = attempt(&law, &scenario) else { continue };
         let (small, reason) = shrink(scenario, wrong, &law);
         panic!(
@@ -79,6 +97,11 @@ pub struct Dice(Rng);
 impl Dice {
     pub fn new(case: u64) -> Self {
         Self(Rng::new(case, Stream::Design, 0))
+    }
+
+    /// A die for what moves in a scenario, which leaves all else as it is.
+    fn of_motion(case: u64) -> Self {
+        Self(Rng::new(case, Stream::Faults, 0))
     }
 
     /// Uniform in `low..=high`.
@@ -132,7 +155,14 @@ impl Scenario {
         };
         let options =
             RunOptions { warm_up, horizon, keep_requests: true, keep_steps: true, timeline: None };
-        Self { bundle, trace, options }
+        Self { bundle, trace, conditions: Conditions::calm(case), options }
+    }
+
+    /// The scenario of that number, with a fleet that can change in two of three.
+    pub fn random_fleet(case: u64) -> Self {
+        let mut scenario = Self::random(case);
+        fleets::set_in_motion(&mut scenario, case);
+        scenario
     }
 
     /// One instance with steps of 1 ms and these requests: arrival in microseconds, prompt,
@@ -185,7 +215,7 @@ impl Scenario {
 
     /// Scenarios that are a little simpler than this one, the boldest first.
     fn simpler(&self) -> Vec<Self> {
-        let mut simpler = Vec::new();
+        let mut simpler = fleets::simpler(self);
         let heads: Vec<usize> =
             (0..self.trace.len()).filter(|&at| self.trace.arrival[at] != SimTime::NEVER).collect();
         for piece in [heads.len() / 2, heads.len() / 4, 1] {
@@ -204,10 +234,7 @@ impl Scenario {
         let mut change = |edit: &dyn Fn(&mut Self)| {
             let mut candidate = self.clone();
             edit(&mut candidate);
-            let same = candidate.bundle == self.bundle
-                && candidate.trace == self.trace
-                && candidate.options == self.options;
-            if !same {
+            if candidate != *self {
                 simpler.push(candidate);
             }
         };
@@ -223,7 +250,7 @@ impl Scenario {
         change(&|s| s.bundle.batching.long_prefill_threshold = 0);
         change(&|s| s.bundle.batching.max_tokens = 2048);
         change(&|s| s.bundle.batching.max_running = 256);
-        change(&|s| s.bundle.pools.truncate(1));
+        change(&fleets::keep_one_pool);
         change(&|s| s.bundle.pools[0].fix(1));
         change(&|s| s.bundle.pools[0].kv_blocks = 1000);
         change(&|s| s.bundle.pools[0].latency.alpha = [0.0; 3]);
@@ -243,6 +270,7 @@ impl Scenario {
             classes: self.trace.classes.clone(),
             tenants: self.trace.tenants.clone(),
             chains: self.trace.chains.clone(),
+            targets: self.trace.targets.clone(),
             end: self.trace.end,
             ..Trace::default()
         };

@@ -5,7 +5,10 @@
 use blis_opt::base::{InstanceId, SimTime, Span};
 use blis_opt::policy::{Routing, ScorerKind};
 use blis_opt::sim::outcome::{RequestRecord, RequestState, Stability, SteadyMeans, Summary};
-use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate, simulate_drawn};
+use blis_opt::sim::{
+    FleetOutcome, Outcome, RunOptions, Scratch, reference, simulate, simulate_drawn,
+    simulate_drawn_under, simulate_under,
+};
 use blis_opt::workload::{Limits, generate};
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -30,6 +33,10 @@ const EXACT_MAX: u64 = 8192;
 
 /// Whether two runs tell the same, but for statistics over time and gaps too many to be exact.
 pub fn agree(fast: &Outcome, slow: &Outcome) -> Result<(), String> {
+    same("has a fleet", &[fast.fleet.is_some()], &[slow.fleet.is_some()])?;
+    if let (Some(fast), Some(slow)) = (&fast.fleet, &slow.fleet) {
+        fleets_agree(fast, slow)?;
+    }
     same("step", &fast.steps, &slow.steps)?;
     same("request", &fast.requests, &slow.requests)?;
     same("instance", &fast.instances, &slow.instances)?;
@@ -48,6 +55,15 @@ pub fn agree(fast: &Outcome, slow: &Outcome) -> Result<(), String> {
     same("figures", &[rest(fast)], &[rest(slow)])
 }
 
+fn fleets_agree(fast: &FleetOutcome, slow: &FleetOutcome) -> Result<(), String> {
+    same("event", &fast.events, &slow.events)?;
+    same("pool", &fast.pools, &slow.pools)?;
+    same("interval", &fast.timeline, &slow.timeline)?;
+    let rest =
+        |fleet: &FleetOutcome| (fleet.end, fleet.retries, fleet.wasted_tokens, fleet.interval);
+    same("fleet", &[rest(fast)], &[rest(slow)])
+}
+
 /// Whether two runs of the fast one judge alike what the slow one does not judge.
 fn same_statistics(one: &Outcome, other: &Outcome) -> Result<(), String> {
     let judged = |outcome: &Outcome| [(outcome.stability, outcome.steady)];
@@ -56,10 +72,11 @@ fn same_statistics(one: &Outcome, other: &Outcome) -> Result<(), String> {
 
 /// Both agree on `scenario`, stepping and jumping; gives what they say.
 fn agreed(scenario: &Scenario, scratch: &mut Scratch) -> Result<Outcome, String> {
-    let Scenario { bundle, trace, options } = scenario;
-    let stepped = simulate(bundle, trace, options, scratch);
-    agree(&stepped, &reference::simulate(bundle, trace, options))?;
-    let jumped = simulate(bundle, trace, &RunOptions { keep_steps: false, ..*options }, scratch);
+    let Scenario { bundle, trace, conditions, options } = scenario;
+    let stepped = simulate_under(bundle, trace, conditions, options, scratch);
+    agree(&stepped, &reference::simulate_under(bundle, trace, conditions, options))?;
+    let options = RunOptions { keep_steps: false, ..*options };
+    let jumped = simulate_under(bundle, trace, conditions, &options, scratch);
     let mut still = stepped.clone();
     still.steps.clear();
     agree(&jumped, &still)?;
@@ -79,6 +96,31 @@ fn fast_and_slow_agree_on_random_scenarios() {
 }
 
 #[test]
+fn fast_and_slow_agree_on_random_fleets() {
+    let cases = swarm::environment("BLIS_OPT_TWIN_CASES").unwrap_or(4_000);
+    let scratch = RefCell::new(Scratch::default());
+    swarm::for_all_fleets(400_000, cases, |scenario| {
+        agreed(scenario, &mut scratch.borrow_mut())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_fleet_in_which_nothing_changes_is_a_static_one() {
+    swarm::for_all(800_000, 500, |scenario| {
+        let Scenario { bundle, trace, conditions, options } = scenario;
+        let mut scratch = Scratch::default();
+        let fixed = simulate(bundle, trace, options, &mut scratch);
+        let timeline = Some(Span::from_us(1 + trace.end.as_us() / 7));
+        let options = RunOptions { timeline, ..*options };
+        let mut moving = simulate_under(bundle, trace, conditions, &options, &mut scratch);
+        same("has a fleet", &[moving.fleet.take().is_some()], &[true])?;
+        agree(&moving, &fixed)?;
+        same_statistics(&moving, &fixed)
+    });
+}
+
+#[test]
 fn requests_drawn_when_due_are_those_of_the_trace() {
     let mut scratch = Scratch::default();
     for case in 0..400 {
@@ -87,12 +129,19 @@ fn requests_drawn_when_due_are_those_of_the_trace() {
 }
 
 fn drawn_agrees(case: u64, scratch: &mut Scratch) -> Result<(), String> {
-    let Scenario { bundle, options, .. } = Scenario::random(200_000 + case);
+    let scenario = Scenario::random_fleet(200_000 + case);
     let (spec, duration) = (swarm::workload(case), Span::from_secs(1.0));
     let limits = Limits { duration: Some(duration), max_requests: None };
-    let drawn = simulate_drawn(&bundle, (&spec, case, duration), &options, scratch);
+    let Scenario { bundle, conditions, options, .. } = &scenario;
+    let source = (&spec, case, duration);
+    let drawn = simulate_drawn_under(bundle, source, conditions, options, scratch);
+    if drawn.fleet.is_none() {
+        let plainly = simulate_drawn(bundle, source, options, scratch);
+        agree(&plainly, &drawn)?;
+        same_statistics(&plainly, &drawn)?;
+    }
     let trace = generate(&spec, case, limits);
-    let mut listed = agreed(&Scenario { bundle, trace, options }, scratch)?;
+    let mut listed = agreed(&Scenario { trace, ..scenario.clone() }, scratch)?;
     // Records of drawn requests end with the last that came.
     let never = listed.requests.split_off(drawn.requests.len());
     same("never came", &never, &vec![RequestRecord::default(); never.len()])?;

@@ -28,7 +28,7 @@ Examples:
   blis-opt run policies/round-robin.yaml --rate 500 --instances 13
   blis-opt run policies/round-robin.yaml --workload chat.yaml --seeds 5 --json
   blis-opt run policies/weighted.yaml --rate 500 --fitness-weights p99_ttft:3,throughput:2
-  blis-opt run policies/two-zones.yaml --workload day.yaml --scenario zone-lost.yaml --slo ttft=1s")]
+  blis-opt run policies/two-zones.yaml --rate 300 --scenario zone-lost.yaml --slo ttft=500ms")]
 pub struct RunArgs {
     /// Policy bundle (YAML)
     #[arg(value_name = "POLICY")]

@@ -219,8 +219,11 @@ mod tests {
         assert!((storm.faults_expected(&setting) - 400.0).abs() < 1e-9);
         let faults = storm.conditions(5, &setting).faults;
         for wanted in ["zone-a", "zone-b"] {
-            let in_zone = |fault: &&Fault| matches!(&fault.strike, Strike::Reclaim { zone: Some(zone), .. } if zone == wanted);
-            let count = faults.iter().filter(in_zone).count();
+            let zones = faults.iter().map(|fault| match &fault.strike {
+                Strike::Reclaim { zone, .. } => zone.as_deref(),
+                _ => None,
+            });
+            let count = zones.filter(|zone| *zone == Some(wanted)).count();
             assert!((144..256).contains(&count), "{count} in {wanted}");
         }
     }

@@ -140,7 +140,7 @@ fn read_strike(
 ) -> Option<Vec<Declared>> {
     let at = read_moment(&mut fields);
     let strikes = match kind {
-        "crash" => read_crash(&mut fields),
+        "crash" => Some(read_crash(&mut fields)),
         "zone_outage" => {
             fields.require(&["zone", "for"]);
             let zone = read_zone(&mut fields, fleet);
@@ -174,7 +174,7 @@ fn read_instance(fields: &mut Fields) -> u32 {
     fields.u32("instance", 0..=INSTANCES_MAX - 1).unwrap_or(0)
 }
 
-fn read_crash(fields: &mut Fields) -> Option<Vec<Strike>> {
+fn read_crash(fields: &mut Fields) -> Vec<Strike> {
     let first = read_instance(fields);
     let count = fields.u32("count", 1..=COUNT_MAX).unwrap_or(1);
     let in_flight = read_in_flight(fields);
@@ -184,7 +184,7 @@ fn read_crash(fields: &mut Fields) -> Option<Vec<Strike>> {
         in_flight,
         repair: repair.clone(),
     };
-    Some((0..count).map(crash).collect())
+    (0..count).map(crash).collect()
 }
 
 fn read_in_flight(fields: &mut Fields) -> InFlight {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::base::{InstanceId, SimTime, Span};
 use crate::latency::Blackbox;
-use crate::policy::{Priority, Scheduler};
+use crate::policy::{Pool, Priority, Scheduler};
 
 use super::super::outcome::{RequestState, StepRecord};
 use super::kv::Kv;
@@ -29,8 +29,12 @@ type Event = (SimTime, Kind, u64, usize);
 /// What a step did, for others to know.
 pub(super) struct Step {
     pub record: StepRecord,
-    /// Requests answered in full.
-    pub completed: Vec<usize>,
+    /// When it ends.
+    pub end: SimTime,
+    /// Requests whose first token it computes, and the time to it.
+    pub first_tokens: Vec<(usize, Span)>,
+    /// Requests whose answer is complete at its end.
+    pub completing: Vec<usize>,
     /// Gaps between tokens, one for each answer token computed.
     pub gaps: Vec<(usize, Span)>,
 }
@@ -44,11 +48,17 @@ pub(super) struct Engine {
     turn: u64,
     pub waiting: VecDeque<usize>,
     pub running: Vec<usize>,
-    /// Requests on their way from the router to the wait queue.
-    pub pending: u32,
+    /// Requests between the router and the wait queue, as they were sent.
+    pub on_the_way: Vec<usize>,
+    /// Requests that have left the batch and whose last step goes on.
+    pub completing: Vec<usize>,
     step_pending: bool,
+    /// By how much its steps take longer than they should.
+    pub slow: Option<f64>,
+    /// Whether nothing moves here any more.
+    pub stopped: bool,
     /// When the last step ends.
-    busy_until: SimTime,
+    pub busy_until: SimTime,
     /// When the last event happened.
     pub clock: SimTime,
     pub requests: u64,
@@ -62,17 +72,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub fn new(setting: &Setting, index: usize) -> Self {
-        let mut pools = setting.bundle.pools.iter();
-        let mut left = index as u32;
-        let pool = pools.find(|pool| match left.checked_sub(pool.instances) {
-            Some(rest) => {
-                left = rest;
-                false
-            }
-            None => true,
-        });
-        let pool = pool.expect("instances count through the pools");
+    pub fn new(setting: &Setting, index: usize, pool: &Pool) -> Self {
         Self {
             index,
             latency: pool.latency,
@@ -81,8 +81,11 @@ impl Engine {
             turn: 0,
             waiting: VecDeque::new(),
             running: Vec::new(),
-            pending: 0,
+            on_the_way: Vec::new(),
+            completing: Vec::new(),
             step_pending: false,
+            slow: None,
+            stopped: false,
             busy_until: SimTime::ZERO,
             clock: SimTime::ZERO,
             requests: 0,
@@ -96,9 +99,15 @@ impl Engine {
         }
     }
 
-    /// Requests here and on their way.
-    pub fn load(&self) -> u32 {
-        self.waiting.len() as u32 + self.running.len() as u32 + self.pending
+    /// Requests here and on their way, without those that wait for nothing but a step's end.
+    pub fn load(&self) -> usize {
+        self.waiting.len() + self.running.len() + self.on_the_way.len()
+    }
+
+    /// All requests that would be lost with this instance.
+    pub fn requests(&self) -> Vec<usize> {
+        let waiting = self.waiting.iter().chain(&self.on_the_way);
+        self.running.iter().chain(&self.completing).chain(waiting).copied().collect()
     }
 
     /// When its next event happens.
@@ -109,8 +118,54 @@ impl Engine {
     /// A request was routed here.
     pub fn send(&mut self, now: SimTime, request: usize) {
         self.requests += 1;
-        self.pending += 1;
-        self.push(now, Kind::Arrival, request);
+        self.on_the_way.push(request);
+        if !self.stopped {
+            self.push(now, Kind::Arrival, request);
+        }
+    }
+
+    /// Nothing moves here any more.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.events.clear();
+    }
+
+    /// A request leaves, wherever it is; the step under way goes on.
+    pub fn leave(&mut self, request: &mut Request) {
+        let id = request.id;
+        let comes = |kind| matches!(kind, Kind::Arrival | Kind::Queued);
+        self.events.retain(|&(_, kind, _, other)| !comes(kind) || other != id);
+        self.on_the_way.retain(|&other| other != id);
+        self.waiting.retain(|&other| other != id);
+        self.running.retain(|&other| other != id);
+        self.completing.retain(|&other| other != id);
+        self.kv.release(&mut request.holding);
+        if self.waiting.is_empty() && self.running.is_empty() {
+            // Nobody is there for the next step.
+            self.events.retain(|event| event.1 != Kind::Step);
+            self.step_pending = false;
+        }
+    }
+
+    /// Gives back whom it has not begun to serve: those that wait in the order in which they
+    /// would be served, then those on the way in the order in which they would join.
+    pub fn hand_back(
+        &mut self,
+        now: SimTime,
+        setting: &Setting,
+        requests: &mut [Request],
+    ) -> Vec<usize> {
+        order(&mut self.waiting, now, setting, requests);
+        let mut on_the_way = self.on_the_way.clone();
+        on_the_way.sort_by_key(|&id| {
+            let delay = Span::from_us(self.latency.queueing_us(requests[id].input));
+            requests[id].routed.map(|routed| routed + delay)
+        });
+        let back: Vec<usize> = self.waiting.iter().copied().chain(on_the_way).collect();
+        for &id in &back {
+            self.leave(&mut requests[id]);
+        }
+        back
     }
 
     /// Lets the next event happen.
@@ -135,9 +190,9 @@ impl Engine {
     }
 
     fn enqueue(&mut self, now: SimTime, setting: &Setting, request: &mut Request) {
-        self.pending -= 1;
+        self.on_the_way.retain(|&other| other != request.id);
         if request.input.div_ceil(setting.bundle.block_size) > self.kv.total() {
-            request.state = RequestState::Dropped;
+            drop(now, request);
             return;
         }
         request.enqueued = Some(now);
@@ -161,9 +216,9 @@ impl Engine {
             let part = if requests[id].decodes() { &mut decode } else { &mut prefill };
             *part += requests[id].new;
         }
-        let duration = Span::from_us(self.latency.step_us(prefill.into(), decode.into()));
-        let gaps = self.compute(now, duration, requests);
-        let completed = self.complete(now, duration, setting, requests);
+        let duration = self.duration(prefill, decode);
+        let (first_tokens, gaps) = self.compute(now, duration, requests);
+        let completing = self.complete(setting, requests);
         self.decode_tokens += u64::from(decode);
         self.kv_blocks_peak = self.kv_blocks_peak.max(used);
         self.kv_block_us += u64::from(used) * duration.as_us();
@@ -177,13 +232,21 @@ impl Engine {
                 batch,
                 prefill_tokens: prefill,
                 decode_tokens: decode,
-                completed: completed.len() as u32,
+                completed: completing.len() as u32,
                 waiting_after: self.waiting.len() as u32,
                 kv_blocks_after: self.kv.used(),
             },
-            completed,
+            end: now + duration,
+            first_tokens,
+            completing,
             gaps,
         }
+    }
+
+    /// How long a step takes.
+    fn duration(&self, prefill: u32, decode: u32) -> Span {
+        let us = self.latency.step_us(prefill.into(), decode.into());
+        Span::from_us(self.slow.map_or(us, |factor| (us as f64 * factor).floor() as u64))
     }
 
     /// Who computes how many tokens in this step.
@@ -207,7 +270,7 @@ impl Engine {
             if self.kv.can_never_hold(&request.holding, new) {
                 self.running.remove(at);
                 self.kv.release(&mut requests[id].holding);
-                requests[id].state = RequestState::Dropped;
+                drop(now, &mut requests[id]);
                 continue;
             }
             let before = self.running.len();
@@ -233,9 +296,12 @@ impl Engine {
             self.waiting.pop_front();
             self.running.push(id);
             request.state = RequestState::Running;
-            request.first_scheduled = request.first_scheduled.or(Some(now));
+            if request.first_scheduled.is_none() {
+                request.first_scheduled = Some(now);
+                request.delays.push(now - request.came.0);
+            }
             request.scheduled = Some(now);
-            request.progress = cached;
+            (request.progress, request.cached) = (cached, cached);
             request.new = new;
             budget -= new;
         }
@@ -255,7 +321,7 @@ impl Engine {
             let last = self.running.pop().expect("the request itself is in the batch");
             let victim = &mut requests[last];
             self.kv.release(&mut victim.holding);
-            victim.progress = 0;
+            (victim.progress, victim.cached) = (0, 0);
             victim.gaps.clear();
             victim.preemptions += 1;
             victim.state = RequestState::Queued;
@@ -268,15 +334,16 @@ impl Engine {
         true
     }
 
-    /// Computes the tokens of the batch; gives the gaps before answer tokens.
+    /// Computes the tokens of the batch; gives the times to first tokens and the gaps before
+    /// further ones.
     fn compute(
         &mut self,
         now: SimTime,
         duration: Span,
         requests: &mut [Request],
-    ) -> Vec<(usize, Span)> {
+    ) -> (Vec<(usize, Span)>, Vec<(usize, Span)>) {
         let token = duration + Span::from_us(self.latency.output_us());
-        let mut gaps = Vec::new();
+        let (mut first_tokens, mut gaps) = (Vec::new(), Vec::new());
         for &id in &self.running {
             let request = &mut requests[id];
             if request.new == 0 {
@@ -288,21 +355,18 @@ impl Engine {
                 request.gaps.push(token);
                 gaps.push((id, token));
             } else if request.decodes() {
-                request.ttft = Some(now + token - request.arrival);
+                let ttft = now + token - request.arrival;
+                request.ttft = Some(ttft);
+                request.first_token = Some(now + duration);
+                first_tokens.push((id, ttft));
             }
         }
-        gaps
+        (first_tokens, gaps)
     }
 
-    /// Lets go who is answered in full.
-    fn complete(
-        &mut self,
-        now: SimTime,
-        duration: Span,
-        setting: &Setting,
-        requests: &mut [Request],
-    ) -> Vec<usize> {
-        let mut completed = Vec::new();
+    /// Lets go of those whose last step this is.
+    fn complete(&mut self, setting: &Setting, requests: &mut [Request]) -> Vec<usize> {
+        let mut completing = Vec::new();
         for &id in &self.running {
             let request = &mut requests[id];
             if request.progress != request.goal() {
@@ -314,12 +378,11 @@ impl Engine {
                 self.kv.allocate(&mut request.holding, &[], 1, key);
             }
             self.kv.release(&mut request.holding);
-            request.state = RequestState::Completed;
-            request.finished = Some(now + duration);
-            completed.push(id);
+            completing.push(id);
         }
-        self.running.retain(|id| !completed.contains(id));
-        completed
+        self.running.retain(|id| !completing.contains(id));
+        self.completing.extend(&completing);
+        completing
     }
 
     fn end_step(&mut self, now: SimTime, duration: Span) {
@@ -333,10 +396,16 @@ impl Engine {
     }
 }
 
+/// The request can never be served here.
+fn drop(now: SimTime, request: &mut Request) {
+    request.state = RequestState::Dropped;
+    request.ended = Some(now);
+}
+
 /// Brings the wait queue into the scheduler's order.
 fn order(waiting: &mut VecDeque<usize>, now: SimTime, setting: &Setting, requests: &[Request]) {
     let urgency = |id: usize| priority(now, setting, &requests[id]);
-    let turn = |id: usize| (requests[id].arrival, &requests[id].name);
+    let turn = |id: usize| (requests[id].came.0, &requests[id].name);
     let waiting = waiting.make_contiguous();
     match setting.bundle.scheduler {
         Scheduler::Fcfs => {}
@@ -353,9 +422,8 @@ fn order(waiting: &mut VecDeque<usize>, now: SimTime, setting: &Setting, request
 /// How urgent a waiting request is now.
 fn priority(now: SimTime, setting: &Setting, request: &Request) -> f64 {
     let trace = setting.trace;
-    let class = trace.clients[trace.client[request.id].index()].class;
-    let class = &trace.classes[usize::from(class)];
-    let age_us = (now - request.arrival).as_us() as f64;
+    let class = &trace.classes[setting.class(request.id)];
+    let age_us = (now - request.came.0).as_us() as f64;
     match &setting.bundle.priority {
         Priority::Constant => 0.0,
         Priority::Age => 0.0 + 1e-6 * age_us,
@@ -365,7 +433,7 @@ fn priority(now: SimTime, setting: &Setting, request: &Request) -> f64 {
         }
         Priority::SloDeadline(targets) => {
             let target = targets.iter().find(|(name, _)| name == class);
-            let deadline = |&(_, target)| (request.arrival + target).as_us() as f64;
+            let deadline = |&(_, target)| (request.came.0 + target).as_us() as f64;
             target.map_or(f64::NEG_INFINITY, |target| -deadline(target))
         }
     }

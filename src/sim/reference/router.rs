@@ -6,7 +6,7 @@ use crate::base::SimTime;
 use crate::policy::{Admission, Routing, ScorerKind};
 
 use super::Setting;
-use super::engine::Engine;
+use super::fleet::Place;
 use super::kv::Key;
 
 /// The cluster's front door: what it remembers between decisions.
@@ -15,12 +15,14 @@ pub(super) struct Router {
     bucket: (f64, SimTime),
     /// Share of KV blocks in use per instance as last seen, and when that was.
     kv_seen: (Vec<f64>, SimTime),
-    /// Requests routed so far.
-    routed: usize,
+    /// Where it looks first for the next in turn.
+    turn: usize,
     /// Prompt blocks sent to each instance, the least recently sent first.
     sent: Vec<Vec<Key>>,
     /// Where a prompt with this last full block went.
     homes: BTreeMap<Key, usize>,
+    /// Requests routed so far.
+    routed: usize,
 }
 
 impl Router {
@@ -32,22 +34,33 @@ impl Router {
         Self {
             bucket: (capacity, SimTime::ZERO),
             kv_seen: (vec![0.0; instances], SimTime::ZERO),
-            routed: 0,
+            turn: 0,
             sent: vec![Vec::new(); instances],
             homes: BTreeMap::new(),
+            routed: 0,
         }
     }
 
-    /// Looks at the instances: before every decision, of admission and of routing.
-    pub fn look(&mut self, now: SimTime, setting: &Setting, engines: &[Engine]) {
+    /// Looks at the instances: before every decision, of admission and of routing. What it saw
+    /// last of a place stays until it looks again.
+    pub fn look(&mut self, now: SimTime, setting: &Setting, places: &[Place]) {
         let (seen, at) = &mut self.kv_seen;
         if now - *at < setting.bundle.signals.kv_utilization_refresh {
             return;
         }
         *at = now;
-        for (seen, engine) in seen.iter_mut().zip(engines) {
-            *seen = f64::from(engine.kv.used()) / f64::from(engine.kv.total());
+        for (seen, place) in seen.iter_mut().zip(places) {
+            *seen = place
+                .engine
+                .as_ref()
+                .map_or(0.0, |engine| f64::from(engine.kv.used()) / f64::from(engine.kv.total()));
         }
+    }
+
+    /// An instance has lost its cache.
+    pub fn forget(&mut self, place: usize) {
+        self.sent[place].clear();
+        self.homes.retain(|_, home| *home != place);
     }
 
     /// Whether a request is let in.
@@ -72,22 +85,37 @@ impl Router {
         }
     }
 
-    /// The instance a request goes to.
-    pub fn route(&mut self, setting: &Setting, engines: &[Engine], request: usize) -> usize {
-        self.routed += 1;
+    /// The instance a request goes to; at least one is ready.
+    pub fn route(&mut self, setting: &Setting, places: &[Place], request: usize) -> usize {
         let size = setting.bundle.block_size;
-        let keys = setting.keys(request, setting.trace.input[request] / size);
-        match &setting.bundle.routing {
-            Routing::RoundRobin => (self.routed - 1) % engines.len(),
-            Routing::LeastLoaded => least_loaded(engines),
-            Routing::AlwaysBusiest => {
-                first_best(engines.iter().map(|engine| f64::from(engine.load())))
+        let mut keys = setting.keys(request, setting.trace.input[request] / size);
+        self.routed += 1;
+        for key in &mut keys {
+            // What only this request has is new each time.
+            if let Key::Own { request, .. } = key {
+                *request = self.routed;
             }
-            Routing::Weighted(scorers) => self.weigh(scorers, setting, engines, &keys),
-            Routing::PrefixAffinity => match keys.last() {
-                Some(&last) => *self.homes.entry(last).or_insert_with(|| least_loaded(engines)),
-                None => least_loaded(engines),
-            },
+        }
+        match &setting.bundle.routing {
+            Routing::RoundRobin => {
+                while !places[self.turn % places.len()].is_ready() {
+                    self.turn += 1;
+                }
+                let chosen = self.turn % places.len();
+                self.turn = chosen + 1;
+                chosen
+            }
+            Routing::LeastLoaded => least_loaded(places),
+            Routing::AlwaysBusiest => best(places, |at| places[at].load() as f64),
+            Routing::Weighted(scorers) => self.weigh(scorers, setting, places, &keys),
+            Routing::PrefixAffinity => {
+                let Some(&last) = keys.last() else { return least_loaded(places) };
+                let home = self.homes.get(&last).copied();
+                let home = home.filter(|&home| places[home].is_ready());
+                let chosen = home.unwrap_or_else(|| least_loaded(places));
+                self.homes.insert(last, chosen);
+                chosen
+            }
         }
     }
 
@@ -95,34 +123,34 @@ impl Router {
         &mut self,
         scorers: &[(ScorerKind, f64)],
         setting: &Setting,
-        engines: &[Engine],
+        places: &[Place],
         keys: &[Key],
     ) -> usize {
         let mut total = 0.0;
         for (_, weight) in scorers {
             total += weight;
         }
-        let mut scores = vec![0.0; engines.len()];
-        for &(scorer, weight) in scorers {
-            for (at, score) in scores.iter_mut().enumerate() {
-                let single: f64 = self.score(scorer, engines, at, keys);
-                *score += single.clamp(0.0, 1.0) * (weight / total);
+        let chosen = best(places, |at| {
+            let mut sum = 0.0;
+            for &(scorer, weight) in scorers {
+                let single: f64 = self.score(scorer, places, at, keys);
+                sum += single.clamp(0.0, 1.0) * (weight / total);
             }
-        }
-        let chosen = first_best(scores.into_iter());
+            sum
+        });
         if scorers.iter().any(|(scorer, _)| *scorer == ScorerKind::PrefixAffinity) {
             self.remember(chosen, keys, setting.bundle.signals.prefix_index_blocks as usize);
         }
         chosen
     }
 
-    fn score(&self, scorer: ScorerKind, engines: &[Engine], at: usize, keys: &[Key]) -> f64 {
-        let load = |engine: &Engine| f64::from(engine.load());
-        let mine = load(&engines[at]);
+    fn score(&self, scorer: ScorerKind, places: &[Place], at: usize, keys: &[Key]) -> f64 {
+        let mine = places[at].load() as f64;
         match scorer {
             ScorerKind::QueueDepth => {
-                let max = engines.iter().map(load).fold(f64::MIN, f64::max);
-                let min = engines.iter().map(load).fold(f64::MAX, f64::min);
+                let ready = || places.iter().filter(|place| place.is_ready());
+                let max = ready().map(|place| place.load() as f64).fold(f64::MIN, f64::max);
+                let min = ready().map(|place| place.load() as f64).fold(f64::MAX, f64::min);
                 if max > min { (max - mine) / (max - min) } else { 1.0 }
             }
             ScorerKind::KvUtilization => 1.0 - self.kv_seen.0[at],
@@ -147,16 +175,16 @@ impl Router {
     }
 }
 
-fn least_loaded(engines: &[Engine]) -> usize {
-    first_best(engines.iter().map(|engine| -f64::from(engine.load())))
+fn least_loaded(places: &[Place]) -> usize {
+    best(places, |at| -(places[at].load() as f64))
 }
 
-/// The position of the largest value, the first of equals.
-fn first_best(values: impl Iterator<Item = f64>) -> usize {
+/// The ready place of the largest value, the first of equals.
+fn best(places: &[Place], value: impl Fn(usize) -> f64) -> usize {
     let mut best = (0, f64::NEG_INFINITY);
-    for (at, value) in values.enumerate() {
-        if value > best.1 {
-            best = (at, value);
+    for at in (0..places.len()).filter(|&at| places[at].is_ready()) {
+        if value(at) > best.1 {
+            best = (at, value(at));
         }
     }
     best.0

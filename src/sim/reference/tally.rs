@@ -1,19 +1,20 @@
 //! From what happened to figures.
 
 use crate::base::{InstanceId, SimTime, Span};
-use crate::workload::Trace;
+use crate::workload::{Targets, Trace};
 
+use super::super::fleet_outcome::FleetOutcome;
 use super::super::outcome::{
-    ClassOutcome, Counts, InstanceOutcome, Outcome, RequestRecord, RequestState, RunOptions,
-    Summary,
+    ClassOutcome, Counts, InstanceOutcome, Outcome, RequestRecord, RequestState, Summary,
 };
-use super::Request;
 use super::cluster::Cluster;
 use super::engine::Engine;
+use super::fleet::{Place, Totals};
+use super::{Request, Setting, ledger};
 
 /// The figures of a run that has ended.
-pub(super) fn outcome(cluster: &Cluster, options: &RunOptions) -> Outcome {
-    let trace = cluster.setting.trace;
+pub(super) fn outcome(cluster: &Cluster) -> Outcome {
+    let Setting { trace, options, moves, .. } = cluster.setting;
     let all: Vec<&Request> = cluster.requests.iter().collect();
     let measured: Vec<&Request> =
         all.iter().copied().filter(|request| request.arrival >= options.warm_up).collect();
@@ -24,19 +25,20 @@ pub(super) fn outcome(cluster: &Cluster, options: &RunOptions) -> Outcome {
     };
     let answered = || all.iter().filter(in_window);
     let gaps = cluster.gaps.iter().filter(|gap| gap.1 >= options.warm_up && gap.1 < end);
-    let hits: u64 = cluster.engines.iter().map(|engine| engine.kv.hits).sum();
-    let misses: u64 = cluster.engines.iter().map(|engine| engine.kv.misses).sum();
+    let totals: Vec<Totals> = cluster.places.iter().map(totals).collect();
+    let hits: u64 = totals.iter().map(|place| place.hits).sum();
+    let misses: u64 = totals.iter().map(|place| place.misses).sum();
     let window_s = end.since(options.warm_up).as_secs();
     let per_s = |count: u64| if window_s > 0.0 { count as f64 / window_s } else { 0.0 };
     let input_tokens: u64 = answered().map(|r| u64::from(r.input)).sum();
     let output_tokens: u64 = answered().map(|r| u64::from(r.output)).sum();
-    let delay = |r: &&Request| r.first_scheduled.map(|at| at - r.arrival);
+    let fleet = moves.then(|| ledger::fleet_outcome(cluster, cluster.end()));
     let mut outcome = Outcome {
         counts: counts(&all),
         measured: counts(&measured),
-        within_slo: counts(&measured).completed,
+        within_slo: within_slo(cluster, &measured),
         window_s,
-        end_s: cluster.engines.iter().map(|e| e.clock.as_us()).max().unwrap_or(0) as f64 / 1e6,
+        end_s: totals.iter().map(|place| place.clock.as_us()).max().unwrap_or(0) as f64 / 1e6,
         ttft: ttft(&measured),
         tpot: tpot(&measured),
         itl: summary(gaps.map(|gap| gap.2)),
@@ -44,15 +46,16 @@ pub(super) fn outcome(cluster: &Cluster, options: &RunOptions) -> Outcome {
         throughput_rps: per_s(answered().count() as u64),
         output_tokens_per_s: per_s(output_tokens),
         total_tokens_per_s: per_s(input_tokens + output_tokens),
-        kv_utilization_mean: kv_utilization_mean(&cluster.engines),
-        kv_utilization_peak: kv_utilization_peak(&cluster.engines),
-        busy_fraction: busy_fraction(cluster, options.warm_up, end),
-        jain_fairness: jain_fairness(&cluster.engines),
+        kv_utilization_mean: kv_utilization_mean(cluster, &totals),
+        kv_utilization_peak: kv_utilization_peak(cluster, &totals),
+        busy_fraction: busy_fraction(cluster, options.warm_up, end, fleet.as_ref()),
+        jain_fairness: jain_fairness(&totals),
         classes: (0..trace.classes.len()).map(|at| class(cluster, &measured, at)).collect(),
-        scheduling_delay: summary(measured.iter().filter_map(delay)),
+        scheduling_delay: summary(measured.iter().flat_map(|r| r.delays.iter().copied())),
         cache_hit_rate: rate(hits, misses),
-        preemptions: cluster.engines.iter().map(|engine| engine.preemptions).sum(),
-        instances: cluster.engines.iter().enumerate().map(|e| instance(cluster, e)).collect(),
+        preemptions: totals.iter().map(|place| place.preemptions).sum(),
+        instances: cluster.places.iter().zip(&totals).map(instance).collect(),
+        fleet,
         ..Outcome::default()
     };
     if options.keep_requests {
@@ -60,9 +63,31 @@ pub(super) fn outcome(cluster: &Cluster, options: &RunOptions) -> Outcome {
     }
     if options.keep_steps {
         outcome.steps.clone_from(&cluster.steps);
-        outcome.steps.sort_by_key(|step| (step.start_us, step.instance, step.step));
+        outcome.steps.sort_by_key(|step| (step.start_us, step.instance));
     }
     outcome
+}
+
+/// Figures of all instances that were in a place.
+fn totals(place: &Place) -> Totals {
+    let gone = place.totals.clone();
+    place.engine.iter().fold(gone, Totals::with)
+}
+
+/// How many of `requests` were answered in full as was promised to their class.
+fn within_slo(cluster: &Cluster, requests: &[&Request]) -> u64 {
+    let kept = requests.iter().filter(|request| keeps_promise(&cluster.setting, request));
+    kept.count() as u64
+}
+
+/// Whether a request was answered in full within the targets of its class.
+pub(super) fn keeps_promise(setting: &Setting, request: &Request) -> bool {
+    let targets = setting.trace.targets.get(setting.class(request.id));
+    let targets = targets.copied().unwrap_or(Targets::NONE);
+    request.state == RequestState::Completed
+        && request.ttft.is_none_or(|ttft| ttft <= targets.ttft)
+        && request.tpot().is_none_or(|tpot| tpot <= targets.tpot)
+        && request.e2e().is_none_or(|e2e| e2e <= targets.e2e)
 }
 
 fn counts(requests: &[&Request]) -> Counts {
@@ -79,25 +104,26 @@ fn counts(requests: &[&Request]) -> Counts {
     }
 }
 
-fn instance(cluster: &Cluster, (index, engine): (usize, &Engine)) -> InstanceOutcome {
-    let here = |state| {
-        let requests = cluster.requests.iter();
-        requests.filter(|r| r.instance == Some(index) && r.state == state).count() as u64
-    };
+fn instance((place, totals): (&Place, &Totals)) -> InstanceOutcome {
+    let engine = place.engine.as_ref();
+    // On a stopped instance no last step ends.
+    let completing = |engine: &Engine| engine.completing.len();
+    let waiting = |engine: &Engine| engine.waiting.len() + engine.on_the_way.len();
+    let running = |engine: &Engine| engine.running.len() + completing(engine);
     InstanceOutcome {
-        requests: engine.requests,
-        completed: here(RequestState::Completed),
-        queued: here(RequestState::Queued),
-        running: here(RequestState::Running),
-        steps: engine.steps,
-        preemptions: engine.preemptions,
-        input_tokens: engine.input_tokens,
-        decode_tokens: engine.decode_tokens,
-        kv_blocks_peak: engine.kv_blocks_peak,
-        kv_block_us: engine.kv_block_us,
-        cache_hit_rate: rate(engine.kv.hits, engine.kv.misses),
-        busy_s: engine.busy.as_secs(),
-        end_us: engine.clock.as_us(),
+        requests: totals.requests,
+        completed: place.completed,
+        queued: engine.map_or(0, waiting) as u64,
+        running: engine.map_or(0, running) as u64,
+        steps: totals.steps,
+        preemptions: totals.preemptions,
+        input_tokens: totals.input_tokens,
+        decode_tokens: totals.decode_tokens,
+        kv_blocks_peak: totals.kv_blocks_peak,
+        kv_block_us: totals.kv_block_us,
+        cache_hit_rate: rate(totals.hits, totals.misses),
+        busy_s: totals.busy.as_secs(),
+        end_us: totals.clock.as_us(),
     }
 }
 
@@ -107,12 +133,12 @@ fn rate(hits: u64, misses: u64) -> f64 {
 
 fn class(cluster: &Cluster, measured: &[&Request], at: usize) -> ClassOutcome {
     let trace = cluster.setting.trace;
-    let class_of = |r: &Request| usize::from(trace.clients[trace.client[r.id].index()].class);
-    let mine: Vec<&Request> = measured.iter().copied().filter(|r| class_of(r) == at).collect();
+    let of_class = |r: &&Request| cluster.setting.class(r.id) == at;
+    let mine: Vec<&Request> = measured.iter().copied().filter(of_class).collect();
     ClassOutcome {
         name: trace.classes[at].clone(),
         measured: counts(&mine),
-        within_slo: counts(&mine).completed,
+        within_slo: within_slo(cluster, &mine),
         ttft: ttft(&mine),
         tpot: tpot(&mine),
         e2e: e2e(&mine),
@@ -120,37 +146,54 @@ fn class(cluster: &Cluster, measured: &[&Request], at: usize) -> ClassOutcome {
 }
 
 /// Share of KV blocks in use while stepping: block-time over possible block-time.
-fn kv_utilization_mean(engines: &[Engine]) -> f64 {
+fn kv_utilization_mean(cluster: &Cluster, totals: &[Totals]) -> f64 {
     let (mut used, mut possible) = (0.0, 0.0);
-    for engine in engines {
-        used += (u128::from(engine.kv_block_us) * 1_000_000) as f64;
-        possible += f64::from(engine.kv.total()) * engine.busy.as_ps() as f64;
+    for (place, totals) in cluster.places.iter().zip(totals) {
+        let blocks = cluster.setting.bundle.pools[place.pool].kv_blocks;
+        used += (u128::from(totals.kv_block_us) * 1_000_000) as f64;
+        possible += f64::from(blocks) * totals.busy.as_ps() as f64;
     }
     if possible > 0.0 { used / possible } else { 0.0 }
 }
 
-fn kv_utilization_peak(engines: &[Engine]) -> f64 {
-    let peak = |e: &Engine| f64::from(e.kv_blocks_peak) / f64::from(e.kv.total());
-    engines.iter().map(peak).fold(0.0, f64::max)
+fn kv_utilization_peak(cluster: &Cluster, totals: &[Totals]) -> f64 {
+    let mut highest: f64 = 0.0;
+    for (place, totals) in cluster.places.iter().zip(totals) {
+        let blocks = cluster.setting.bundle.pools[place.pool].kv_blocks;
+        highest = highest.max(f64::from(totals.kv_blocks_peak) / f64::from(blocks));
+    }
+    highest
 }
 
-/// Share of the time from `start` to `end` in which an instance was stepping.
-fn busy_fraction(cluster: &Cluster, start: SimTime, end: SimTime) -> f64 {
+/// Share of the time from `start` to `end` in which an instance was stepping; of a fleet that
+/// changes, of the time in which instances were ready.
+fn busy_fraction(
+    cluster: &Cluster,
+    start: SimTime,
+    end: SimTime,
+    fleet: Option<&FleetOutcome>,
+) -> f64 {
     let mut busy_ps = 0;
     for step in &cluster.steps {
         let step_start = SimTime::from_us(step.start_us);
         let step_end = SimTime::from_us(step.start_us + step.duration_us);
         busy_ps += u128::from(step_end.min(end).since(step_start.max(start)).as_ps());
     }
-    let possible = end.since(start).as_secs() * cluster.engines.len() as f64;
+    let possible = match fleet {
+        None => end.since(start).as_secs() * cluster.places.len() as f64,
+        Some(fleet) => {
+            let ready_ps: u128 = fleet.pools.iter().map(|pool| pool.ready_in_window_ps).sum();
+            ready_ps as f64 / 1e12
+        }
+    };
     if possible > 0.0 { busy_ps as f64 / 1e12 / possible } else { 0.0 }
 }
 
 /// (sum x)^2 / (n sum x^2) of the requests per instance.
-fn jain_fairness(engines: &[Engine]) -> f64 {
-    let sum: f64 = engines.iter().map(|e| e.requests as f64).sum();
-    let squares: f64 = engines.iter().map(|e| (e.requests as f64).powi(2)).sum();
-    if squares > 0.0 { sum * sum / (engines.len() as f64 * squares) } else { 1.0 }
+fn jain_fairness(totals: &[Totals]) -> f64 {
+    let sum: f64 = totals.iter().map(|place| place.requests as f64).sum();
+    let squares: f64 = totals.iter().map(|place| (place.requests as f64).powi(2)).sum();
+    if squares > 0.0 { sum * sum / (totals.len() as f64 * squares) } else { 1.0 }
 }
 
 fn ttft(requests: &[&Request]) -> Summary {
@@ -158,28 +201,12 @@ fn ttft(requests: &[&Request]) -> Summary {
 }
 
 fn e2e(requests: &[&Request]) -> Summary {
-    summary(requests.iter().filter_map(|r| to_last_token(r)))
+    summary(requests.iter().filter_map(|r| r.e2e()))
 }
 
 /// Mean times per token after the first, of requests with such tokens.
 fn tpot(requests: &[&Request]) -> Summary {
-    let completed = requests.iter().filter(|r| r.state == RequestState::Completed);
-    summary(completed.filter_map(|r| {
-        let total: u64 = r.gaps.iter().map(|gap| gap.as_ps()).sum();
-        total.checked_div(r.gaps.len() as u64).map(Span::from_ps)
-    }))
-}
-
-/// Arrival to last token, where there was one.
-fn to_last_token(request: &Request) -> Option<Span> {
-    if request.state != RequestState::Completed {
-        return None;
-    }
-    let mut total = request.ttft?;
-    for &gap in &request.gaps {
-        total += gap;
-    }
-    Some(total)
+    summary(requests.iter().filter_map(|r| r.tpot()))
 }
 
 fn record(trace: &Trace, request: &Request) -> RequestRecord {
@@ -200,10 +227,10 @@ fn record(trace: &Trace, request: &Request) -> RequestRecord {
         first_scheduled_us: at(request.first_scheduled),
         scheduled_us: at(request.scheduled),
         ttft_us: span(request.ttft),
-        e2e_us: span(to_last_token(request)),
+        e2e_us: span(request.e2e()),
         finished_us: at(request.finished),
         preemptions: request.preemptions,
-        retries: 0,
+        retries: u32::from(request.retries),
     }
 }
 

@@ -1,0 +1,340 @@
+//! What can change in a random scenario: places, launches, autoscalers, faults, clients.
+//!
+//! Times are on the scale of the requests there, milliseconds to a second, and many of them are
+//! whole milliseconds or those of arrivals, so that events fall together.
+
+use blis_opt::base::{Delay, SimTime, Span};
+use blis_opt::config::Market;
+use blis_opt::policy::autoscale::{
+    Autoscaling, Combine, CooldownFrom, Drain, Oracle, Rule, ScalingPolicy, Schedule, Thresholds,
+};
+use blis_opt::policy::signals::{Quantiles, Signal};
+use blis_opt::policy::{Pool, StartUp};
+use blis_opt::scenario::{Conditions, Conduct, Fault, InFlight, Recovery, Retry, Strike, Victim};
+use blis_opt::workload::Targets;
+
+use super::{Dice, Scenario};
+
+const ZONES: [&str; 3] = ["zone-a", "zone-b", "zone-c"];
+
+/// Turns a scenario that stands still into one that may move; two thirds of them do.
+pub fn set_in_motion(scenario: &mut Scenario, case: u64) {
+    let dice = &mut Dice::of_motion(case);
+    for _ in 0..dice.between(0, 3) {
+        scenario.trace.targets.push(Targets {
+            ttft: target(dice, 100_000),
+            tpot: target(dice, 20_000),
+            e2e: target(dice, 1_000_000),
+        });
+    }
+    if case.is_multiple_of(3) {
+        return;
+    }
+    // Some features are off, so that the others show.
+    let (few, lively) = (dice.once_in(3), dice.once_in(3));
+    let on = |dice: &mut Dice| if few { dice.once_in(4) } else { lively || dice.once_in(2) };
+    let moments = Moments::new(scenario);
+    for (at, pool) in scenario.bundle.pools.iter_mut().enumerate() {
+        pool.name = format!("pool-{at}");
+        if on(dice) {
+            resize(dice, pool);
+        }
+        if on(dice) {
+            place(dice, pool);
+        }
+        pool.start_up = start_up(dice, moments.end_us);
+    }
+    if scenario.bundle.places() == 0 {
+        scenario.bundle.pools[0].fix(1);
+    }
+    let pools = scenario.bundle.pools.len() as u32;
+    let conditions = &mut scenario.conditions;
+    conditions.recovery = recovery(dice, moments.end_us);
+    if on(dice) {
+        for _ in 0..dice.pick(&[1, 1, 2, 4, 8]) {
+            conditions.faults.push(fault(dice, &moments, pools));
+        }
+        conditions.faults.sort_by_key(|fault| fault.at);
+    }
+    if on(dice) {
+        conditions.clients.retry = Some(retry(dice));
+    }
+    if on(dice) {
+        conditions.clients.timeout = Some(moments.span(dice));
+    }
+    conditions.cold_start = on(dice) && dice.once_in(2);
+    if on(dice) {
+        scenario.bundle.autoscaling = Some(autoscaling(dice, &moments, pools));
+    }
+    if on(dice) {
+        scenario.options.timeline = Some(moments.interval(dice));
+    }
+    cut(dice, scenario, moments.end_us);
+}
+
+fn target(dice: &mut Dice, longest_us: u32) -> Span {
+    if dice.once_in(2) { dice.span(longest_us) } else { Targets::NONE.ttft }
+}
+
+/// What repeats itself needs an end: who waits for an instance that never comes waits an hour.
+fn cut(dice: &mut Dice, scenario: &mut Scenario, end_us: u64) {
+    let repeats = scenario.bundle.autoscaling.is_some() || scenario.options.timeline.is_some();
+    if repeats && !dice.once_in(30) {
+        let later = u64::from(dice.pick(&[0_u32, 5_000, 100_000, 1_000_000, 3_000_000]));
+        let latest = SimTime::from_us(end_us + later);
+        scenario.options.horizon = scenario.options.horizon.min(latest);
+    }
+}
+
+/// When things happen in a scenario.
+struct Moments {
+    end_us: u64,
+    arrivals_us: Vec<u64>,
+}
+
+impl Moments {
+    fn new(scenario: &Scenario) -> Self {
+        let arrivals = scenario.trace.arrival.iter().filter(|&&at| at != SimTime::NEVER);
+        let arrivals_us = arrivals.map(|at| at.as_us()).collect();
+        Self { end_us: scenario.trace.end.as_us(), arrivals_us }
+    }
+
+    /// The start, a whole millisecond, an arrival, or any time.
+    fn time(&self, dice: &mut Dice) -> SimTime {
+        let latest = self.end_us as u32 + 20_000;
+        SimTime::from_us(match dice.between(0, 5) {
+            0 => 0,
+            1 if !self.arrivals_us.is_empty() => dice.pick(&self.arrivals_us),
+            2 | 3 => u64::from(dice.between(0, latest / 1000)) * 1000,
+            _ => u64::from(dice.between(0, latest)),
+        })
+    }
+
+    /// Nothing, whole milliseconds, up to as long as it all takes, or anything.
+    fn span(&self, dice: &mut Dice) -> Span {
+        let longest = self.end_us as u32 + 20_000;
+        Span::from_us(u64::from(match dice.between(0, 5) {
+            0 => 0,
+            1 | 2 => dice.between(0, 20) * 1000,
+            3 => dice.between(0, longest / 1000) * 1000,
+            4 => dice.between(0, 10_000),
+            _ => dice.between(0, longest),
+        }))
+    }
+
+    /// Between what repeats itself: above zero, and not too often.
+    fn interval(&self, dice: &mut Dice) -> Span {
+        let times = dice.pick(&[1, 3, 10, 40]);
+        let us = self.end_us / times + u64::from(dice.between(0, 3_000)) + 1;
+        let us = us.max(1000);
+        Span::from_us(if dice.once_in(2) { us } else { us.div_ceil(1000) * 1000 })
+    }
+}
+
+/// A delay of any kind, with a mean of up to `mean_us` microseconds.
+fn delay(dice: &mut Dice, mean_us: u32) -> Delay {
+    let mean = Span::from_us(u64::from(dice.between(0, mean_us)));
+    let above = Span::from_us(mean.as_us() + 1);
+    match dice.between(0, 9) {
+        0 | 1 => Delay::NONE,
+        2..=4 => Delay::Constant(Span::from_us(mean.as_us() / 1000 * 1000)),
+        5 => Delay::Uniform { low: Span::ZERO, high: mean.times(2) },
+        6 => Delay::Normal { mean, std_dev: mean },
+        7 => Delay::LogNormal { mean: above, std_dev: mean },
+        8 => Delay::Weibull { mean: above, shape: dice.pick(&[0.7, 1.0, 3.0]) },
+        _ => Delay::Empirical([Span::ZERO, mean, mean.times(2)].into()),
+    }
+}
+
+fn scale(dice: &mut Dice, end_us: u64) -> u32 {
+    dice.pick(&[1_000, 20_000, end_us as u32 / 4 + 1_000])
+}
+
+fn resize(dice: &mut Dice, pool: &mut Pool) {
+    if dice.once_in(4) {
+        pool.instances = 0;
+    }
+    pool.min_instances = dice.between(0, pool.instances);
+    pool.max_instances = pool.instances + dice.between(0, 3);
+}
+
+fn place(dice: &mut Dice, pool: &mut Pool) {
+    let first = dice.between(0, 2) as usize;
+    let zones = dice.between(1, 3) as usize;
+    pool.zones = (first..first + zones).map(|zone| ZONES[zone % 3].to_owned()).collect();
+    pool.market = dice.pick(&[Market::OnDemand, Market::Spot, Market::Spot]);
+}
+
+fn start_up(dice: &mut Dice, end_us: u64) -> StartUp {
+    let scale = scale(dice, end_us);
+    StartUp {
+        provisioning: if dice.once_in(2) { delay(dice, scale) } else { Delay::NONE },
+        loading: delay(dice, scale),
+        warm_up: if dice.once_in(2) { delay(dice, scale) } else { Delay::NONE },
+    }
+}
+
+fn recovery(dice: &mut Dice, end_us: u64) -> Recovery {
+    let scale = scale(dice, end_us);
+    Recovery { detection: delay(dice, scale), restart: delay(dice, scale) }
+}
+
+fn fault(dice: &mut Dice, moments: &Moments, pools: u32) -> Fault {
+    let at = moments.time(dice);
+    let victim = match dice.between(0, 2) {
+        0 => Victim::Place { pool: dice.between(0, pools), place: dice.between(0, 3) },
+        _ => Victim::Serving(dice.between(0, 5)),
+    };
+    let lasting = moments.span(dice);
+    let zone = dice.pick(&ZONES).to_owned();
+    let some_zone = dice.once_in(2).then(|| zone.clone());
+    let strike = match dice.between(0, 9) {
+        0..=3 => Strike::Crash {
+            victim,
+            in_flight: dice.pick(&[InFlight::Lost, InFlight::Finished]),
+            repair: dice.once_in(3).then(|| delay(dice, 50_000)),
+        },
+        4 => Strike::ZoneOutage { zone, lasting },
+        5 | 6 => Strike::Reclaim {
+            zone: some_zone,
+            share: dice.pick(&[0.0, 0.5, 0.8, 1.0]),
+            notice: if dice.once_in(2) { Span::ZERO } else { moments.span(dice) },
+            lasting,
+        },
+        7 | 8 => Strike::Slow { victim, factor: dice.pick(&[1.0, 1.5, 2.7, 30.0]), lasting },
+        _ => {
+            let pool = dice.once_in(2).then(|| format!("pool-{}", dice.between(0, pools)));
+            Strike::NoCapacity { pool, zone: some_zone, lasting }
+        }
+    };
+    Fault { at, strike }
+}
+
+fn retry(dice: &mut Dice) -> Retry {
+    Retry {
+        attempts: dice.between(0, 4) as u8,
+        base: Span::from_us(u64::from(dice.pick(&[0_u32, 1, 100, 1_000, 10_000]))),
+        cap: Span::from_us(u64::from(dice.pick(&[0_u32, 2_000, 100_000]))),
+        jitter: dice.pick(&[0.0, 0.0, 0.1, 1.0]),
+    }
+}
+
+fn autoscaling(dice: &mut Dice, moments: &Moments, pools: u32) -> Autoscaling {
+    let short = |dice: &mut Dice| if dice.once_in(2) { Span::ZERO } else { moments.span(dice) };
+    Autoscaling {
+        policy: match dice.between(0, 4) {
+            0 => ScalingPolicy::Scheduled(schedule(dice, moments, pools)),
+            1 => ScalingPolicy::Oracle(Oracle {
+                pool: dice.between(0, pools - 1),
+                requests_per_instance_s: dice.pick(&[0.02, 0.1, 0.5, 3.0]),
+                lead: moments.span(dice),
+            }),
+            _ => ScalingPolicy::Thresholds(Thresholds {
+                up: (0..dice.between(0, 3)).map(|_| rule(dice, moments, pools)).collect(),
+                down: (0..dice.between(0, 2)).map(|_| rule(dice, moments, pools)).collect(),
+                combine: dice.pick(&[Combine::Max, Combine::Sum]),
+            }),
+        },
+        interval: moments.interval(dice),
+        scrape_interval: moments.interval(dice),
+        quantiles: dice.pick(&[Quantiles::Exact, Quantiles::Buckets]),
+        drain: dice.pick(&[Drain::Finish, Drain::HandBack]),
+        cooldown_up: short(dice),
+        cooldown_down: short(dice),
+        cooldown_from: dice.pick(&[CooldownFrom::Decision, CooldownFrom::Ready]),
+        pending_guard: dice.once_in(3),
+    }
+}
+
+fn schedule(dice: &mut Dice, moments: &Moments, pools: u32) -> Schedule {
+    let period = moments.interval(dice).times(u64::from(dice.between(1, 10)));
+    let mut entries = vec![(Span::ZERO, dice.between(0, 4))];
+    for _ in 0..dice.between(1, 3) {
+        let at = Span::from_us(u64::from(dice.between(0, period.as_us() as u32 - 1)));
+        entries.push((at, dice.between(0, 4)));
+    }
+    entries.sort_by_key(|entry| entry.0);
+    Schedule { pool: dice.between(0, pools - 1), period, entries }
+}
+
+fn rule(dice: &mut Dice, moments: &Moments, pools: u32) -> Rule {
+    let (_, signal) = dice.pick(&Signal::ALL);
+    Rule {
+        pool: dice.between(0, pools - 1),
+        signal,
+        limit: dice.pick(&[0.0, 0.01, 0.5, 0.9, 2.0, 10.0, 50.0, 500.0]),
+        lasting: if dice.once_in(2) { Span::ZERO } else { moments.interval(dice) },
+        window: moments.interval(dice).times(u64::from(dice.between(1, 4))),
+        step: dice.between(1, 3),
+    }
+}
+
+/// Changes that make what moves in a scenario simpler.
+pub fn simpler(scenario: &Scenario) -> Vec<Scenario> {
+    let mut simpler = Vec::new();
+    let mut change = |edit: &dyn Fn(&mut Scenario)| {
+        let mut candidate = scenario.clone();
+        edit(&mut candidate);
+        if candidate != *scenario {
+            simpler.push(candidate);
+        }
+    };
+    change(&|s| s.conditions = Conditions::calm(s.conditions.seed));
+    change(&|s| s.conditions.faults.clear());
+    change(&|s| s.bundle.autoscaling = None);
+    change(&|s| s.options.timeline = None);
+    change(&|s| s.conditions.clients = Conduct { retry: None, timeout: None });
+    change(&|s| s.conditions.clients.retry = None);
+    change(&|s| s.conditions.clients.timeout = None);
+    change(&|s| s.conditions.cold_start = false);
+    change(&|s| s.trace.targets.clear());
+    for at in 0..scenario.conditions.faults.len() {
+        change(&|s| {
+            s.conditions.faults.remove(at);
+        });
+    }
+    change(&|s| s.conditions.recovery.detection = Delay::NONE);
+    change(&|s| s.conditions.recovery.restart = Delay::NONE);
+    change(&|s| s.conditions.recovery = Recovery::default());
+    for at in 0..scenario.bundle.pools.len() {
+        change(&|s| {
+            let instances = s.bundle.pools[at].instances.max(1);
+            s.bundle.pools[at].fix(instances);
+        });
+        change(&|s| s.bundle.pools[at].max_instances = s.bundle.pools[at].instances.max(1));
+        change(&|s| s.bundle.pools[at].min_instances = 0);
+        change(&|s| s.bundle.pools[at].zones.truncate(1));
+        change(&|s| s.bundle.pools[at].market = Market::OnDemand);
+        change(&|s| s.bundle.pools[at].start_up = constant(&s.bundle.pools[at].start_up));
+    }
+    change(&|s| {
+        if let Some(Autoscaling { policy: ScalingPolicy::Thresholds(rules), .. }) =
+            &mut s.bundle.autoscaling
+        {
+            rules.up.truncate(1);
+            rules.down.clear();
+        }
+    });
+    simpler
+}
+
+fn constant(start_up: &StartUp) -> StartUp {
+    let (provisioning, warm_up) = (Delay::NONE, Delay::NONE);
+    StartUp { provisioning, loading: Delay::Constant(start_up.mean()), warm_up }
+}
+
+/// Leaves one pool, of which everything speaks that spoke of any.
+pub fn keep_one_pool(scenario: &mut Scenario) {
+    scenario.bundle.pools.truncate(1);
+    match scenario.bundle.autoscaling.as_mut().map(|autoscaling| &mut autoscaling.policy) {
+        Some(ScalingPolicy::Scheduled(schedule)) => schedule.pool = 0,
+        Some(ScalingPolicy::Oracle(oracle)) => oracle.pool = 0,
+        Some(ScalingPolicy::Thresholds(rules)) => {
+            rules.up.iter_mut().chain(&mut rules.down).for_each(|rule| rule.pool = 0);
+        }
+        None => {}
+    }
+    if scenario.bundle.places() == 0 {
+        scenario.bundle.pools[0].fix(1);
+    }
+}
