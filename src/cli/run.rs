@@ -14,7 +14,7 @@ use crate::base::Span;
 use crate::config::span_from_text;
 use crate::report::number::{decimal, rate};
 use crate::report::{RunReport, requests_csv};
-use crate::search::Figures;
+use crate::search::{Figures, capacities};
 use crate::sim::{Outcome, RunOptions, Scratch, simulate_drawn_under, simulate_under};
 use crate::workload::{Targets, generate};
 
@@ -170,13 +170,14 @@ fn duration_or_zero(text: &str) -> Result<Span, String> {
 pub fn run(args: &RunArgs, context: &Context) -> Result<Exit, Failure> {
     let plan = resolve(args, context)?;
     let words = describe(args, &plan);
-    let outcomes = simulate_all(&plan, args.requests_csv.is_some());
+    let (outcomes, capacities) =
+        rayon::join(|| simulate_all(&plan, args.requests_csv.is_some()), || capacities_of(&plan));
     if let Some(path) = &args.requests_csv {
         let trace = generate(&plan.workload, plan.seeds[0], plan.limits);
         write_whole(path, requests_csv(&trace, &outcomes[0]).as_bytes())?;
         context.output.talk(&format!("wrote {}", path.display()));
     }
-    let report = report(args, plan, words, outcomes);
+    let report = report(args, plan, words, (outcomes, capacities));
     if context.json {
         output::data(&format!("{:#}\n", report.to_json()))?;
     } else {
@@ -199,6 +200,14 @@ fn simulate_all(plan: &Plan, keep_requests: bool) -> Vec<Outcome> {
         simulate_under(&plan.bundle, &trace, &conditions, &options, scratch)
     };
     plan.seeds.par_iter().enumerate().map(|(index, seed)| one((index, seed))).collect()
+}
+
+/// What one instance of each pool carries, where a timeline shows what is needed.
+fn capacities_of(plan: &Plan) -> Vec<Option<f64>> {
+    match plan.options.timeline {
+        Some(_) => capacities(&plan.bundle, &plan.workload),
+        None => Vec::new(),
+    }
 }
 
 /// The workload in words.
@@ -232,11 +241,16 @@ fn describe(args: &RunArgs, plan: &Plan) -> String {
     )
 }
 
-fn report(args: &RunArgs, plan: Plan, workload: String, outcomes: Vec<Outcome>) -> RunReport {
+fn report(
+    args: &RunArgs,
+    plan: Plan,
+    workload: String,
+    (outcomes, capacities): (Vec<Outcome>, Vec<Option<f64>>),
+) -> RunReport {
     let figures = outcomes
         .iter()
         .map(|outcome| {
-            let mut figures = Figures::of(outcome, &plan.bundle);
+            let mut figures = Figures::of(outcome, &plan.bundle, &capacities);
             if let Some(weights) = &plan.weights {
                 let fitness = weights.fitness(&figures);
                 figures.set("fitness", fitness);
@@ -252,5 +266,6 @@ fn report(args: &RunArgs, plan: Plan, workload: String, outcomes: Vec<Outcome>) 
         seeds: plan.seeds,
         outcomes,
         figures,
+        capacities,
     }
 }

@@ -26,6 +26,7 @@ mod read_tests;
 pub mod replay;
 pub mod spec;
 mod starts;
+mod steady;
 pub mod trace;
 pub mod user;
 

@@ -2,7 +2,7 @@
 
 use crate::base::{Rng, Span, Stream};
 
-use super::spec::{ARRIVAL_MAX, ClientSpec, ClosedLoop, Growth, WorkloadSpec};
+use super::spec::{ARRIVAL_MAX, ClientSpec, ClosedLoop, Growth, Window, WorkloadSpec};
 
 /// Draws per distribution behind [`WorkloadSpec::offered`], shared among the clients.
 const PROFILE_DRAWS: usize = 1 << 22;
@@ -110,7 +110,7 @@ impl WorkloadSpec {
     }
 
     /// Over what means are taken.
-    fn extent(&self) -> Span {
+    pub(super) fn extent(&self) -> Span {
         let ends = self.clients.iter().flat_map(|client| {
             let windows = client.windows.last().map(|window| window.end);
             [windows, client.profile.as_ref().map(|profile| profile.extent())]
@@ -122,7 +122,7 @@ impl WorkloadSpec {
 
 impl ClientSpec {
     /// Requests per second of a client whose next request waits for an answer.
-    fn answered_rate(&self) -> Option<f64> {
+    pub(super) fn answered_rate(&self) -> Option<f64> {
         let per_user = |think: Span| 1.0 / think.as_secs().max(1.0);
         if let Some(ClosedLoop { users, think_time }) = self.closed_loop {
             return Some(f64::from(users) * per_user(think_time));
@@ -149,18 +149,25 @@ impl ClientSpec {
     }
 
     /// The mean multiple of the nominal rate from the start to `end`.
-    fn mean_factor(&self, end: Span) -> f64 {
+    pub(super) fn mean_factor(&self, end: Span) -> f64 {
+        if self.windows.is_empty() {
+            return self.part(Span::ZERO, end) / end.as_secs();
+        }
+        self.windows.iter().map(|window| self.window_factor(window, end)).sum()
+    }
+
+    /// What `window`, one of its own, contributes to the mean multiple up to `end`.
+    pub(super) fn window_factor(&self, window: &Window, end: Span) -> f64 {
+        window.rate * self.part(window.start.min(end), window.end.min(end)) / end.as_secs()
+    }
+
+    /// Seconds from `start` to `end`, each counted by the factor of the curve.
+    fn part(&self, start: Span, end: Span) -> f64 {
         let until = |time: Span| match &self.profile {
             Some(profile) if time > Span::ZERO => profile.mean(time) * time.as_secs(),
             _ => time.as_secs(),
         };
-        if self.windows.is_empty() {
-            return until(end) / end.as_secs();
-        }
-        let inside = self.windows.iter().map(|window| {
-            window.rate * (until(window.end.min(end)) - until(window.start.min(end)))
-        });
-        inside.sum::<f64>() / end.as_secs()
+        until(end) - until(start)
     }
 
     /// The multiple of the nominal rate at `time`.
@@ -243,8 +250,8 @@ fn steps_peak(loads: &[&Load], end: Span) -> (f64, Stretch) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::RateMode;
     use crate::workload::profile::{Diurnal, Point, Profile, Spike, Surge};
-    use crate::workload::{RateMode, Window};
     use std::sync::Arc;
 
     fn hours(hours: u64) -> Span {
