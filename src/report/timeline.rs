@@ -211,6 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn however_many_are_taken_together_the_sums_are_the_same() {
+        let fleet = fleet();
+        for together in 1..=7 {
+            let rows = rows(&fleet, &bundle(), together);
+            let sum = |part: fn(&Row) -> f64| rows.iter().map(part).sum::<f64>();
+            assert_eq!(sum(|row| row.length_s), 3300.0);
+            assert_eq!(sum(|row| row.arrived as f64), 43_500.0);
+            let ready = sum(|row| row.instances.ready * row.length_s);
+            assert!((ready - 9760.0).abs() < 1e-9, "{together}: {ready}");
+            let paid = sum(|row| {
+                let Instances { ready, starting, draining, down } = row.instances;
+                (ready + starting + draining + down) * row.length_s
+            });
+            assert!((paid - 10_150.0).abs() < 1e-9, "{together}: {paid}");
+        }
+    }
+
+    #[test]
     fn times_have_a_day_behind_the_first() {
         let at = |s: u64| SimTime::ZERO + seconds(s);
         assert_eq!(clock(at(9 * 3600 + 1800), seconds(1800)), "09:30");

@@ -1,6 +1,6 @@
 //! What the life of a fleet amounts to: its bill, what faults did, what foresight would have cost.
 //!
-//! All of it is derived from a [`FleetOutcome`](crate::sim::FleetOutcome) and nothing else, so that
+//! All of it is derived from a [`FleetOutcome`] and nothing else, so that
 //! metrics and reports cannot disagree.
 
 mod bill;
