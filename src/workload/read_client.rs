@@ -287,7 +287,7 @@ fn read_pacing(fields: &mut Fields) -> Pacing {
 /// Reads what nothing depends on, and warns where it says something.
 fn note_unused(fields: &mut Fields) {
     const WIRE: &str = "a workload describes requests at the cluster's door";
-    const TARGET: &str = "constraints and objectives of a search name their own targets";
+    const TARGET: &str = "`slo` of the workload says what classes were promised";
     let streaming = fields.bool("streaming").unwrap_or(false);
     let mut network = false;
     if let Some(mut map) = fields.fields("network") {
@@ -302,7 +302,7 @@ fn note_unused(fields: &mut Fields) {
         ("network", network, WIRE),
         ("model", says("model"), "all requests are for the model of the policy bundle"),
         ("adapter", says("adapter"), "adapters are not simulated"),
-        ("timeout", says("timeout"), "nobody gives up waiting"),
+        ("timeout", says("timeout"), "a scenario says when clients give up"),
         ("slo_target_us", says("slo_target_us"), TARGET),
     ];
     for (key, is_set, why) in noted {
