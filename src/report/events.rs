@@ -76,8 +76,7 @@ fn fault_line(aftermath: &Aftermath) -> String {
         Some(Span::ZERO) => "; within SLO throughout".to_owned(),
         Some(span) => format!("; {} to recover", duration(span.as_secs())),
     };
-    let lost = plural(*lost as usize, "request");
-    format!("{what} at {}: {lost} lost{recovery}", clock(strike.at, SECOND))
+    format!("{what} at {}: {}{recovery}", clock(strike.at, SECOND), requests_lost(*lost))
 }
 
 /// Events of instances that come together as one line each.
@@ -88,6 +87,9 @@ fn lines(events: &[FleetEvent]) -> Vec<Line<'_>> {
             (event.at, event.pool, std::mem::discriminant(&event.what), event.instance.is_some())
         };
         let instance = event.instance.map(|instance| instance.0);
+        if is_told(event, &lines) {
+            continue;
+        }
         let same = lines.iter_mut().rev().take_while(|line| line.first.at == event.at);
         let mut same = same.filter(|line| kind(line.first) == kind(event));
         match (same.next(), instance) {
@@ -105,6 +107,24 @@ fn lines(events: &[FleetEvent]) -> Vec<Line<'_>> {
     lines
 }
 
+/// Whether the line about what took an instance away tells its end already.
+fn is_told(event: &FleetEvent, lines: &[Line]) -> bool {
+    let Some(instance) = event.instance.filter(|_| event.what == Happening::Terminated) else {
+        return false;
+    };
+    let now = lines.iter().rev().take_while(|line| line.first.at == event.at);
+    let mut taken = now.filter(|line| {
+        matches!(line.first.what, Happening::ZoneLost { .. } | Happening::Reclaimed { .. })
+    });
+    taken.any(|line| line.instances.contains(&instance.0))
+}
+
+/// `2,138 requests lost`.
+fn requests_lost(number: u64) -> String {
+    let word = if number == 1 { "request" } else { "requests" };
+    format!("{} {word} lost", count(number))
+}
+
 fn lost(event: &FleetEvent) -> u64 {
     match event.what {
         Happening::Noticed { lost }
@@ -117,7 +137,7 @@ fn lost(event: &FleetEvent) -> u64 {
 impl Line<'_> {
     fn words(&self) -> String {
         let who = self.who();
-        let lost = || format!("{} lost", plural(self.lost as usize, "request"));
+        let lost = || requests_lost(self.lost);
         match self.first.what {
             Happening::ScaleUp { count, reason } => {
                 format!("+{}: {reason}", plural(count as usize, "instance"))
@@ -182,6 +202,15 @@ mod tests {
         let lines = lines(&events);
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].words(), "instances 0-2, 5 launched");
+    }
+
+    #[test]
+    fn the_end_of_an_instance_is_told_once() {
+        let event = |what| FleetEvent { what, ..launched(7, 3) };
+        let events = [Happening::ZoneLost { lost: 2138 }, Happening::Terminated].map(event);
+        let lines = lines(&events);
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].words(), "instance 3 gone with the zone: 2,138 requests lost");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::base::Span;
 use crate::policy::PolicyBundle;
 use crate::search::fleet::{
     Aftermath, Clairvoyant, aftermaths, bills, bounds, clairvoyant, interval_usd, length_s,
@@ -133,7 +134,7 @@ fn fault_json(aftermath: &Aftermath) -> Value {
         "what": name(&strike.what),
         "instance": strike.instance.map(|instance| instance.0),
         "lost": lost,
-        "recovery_s": recovery.map(|span| span.as_secs()),
+        "recovery_s": recovery.map(Span::as_secs),
     })
 }
 

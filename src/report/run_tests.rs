@@ -154,7 +154,6 @@ fn real_run() -> RunReport {
 fn a_real_run_adds_up() {
     let report = real_run();
     let text = report.to_text(false);
-    println!("{text}");
     let outcome = &report.outcomes[0];
     let fleet = outcome.fleet.as_ref().expect("a fleet that changes");
     let arrived: u64 = fleet.timeline.iter().map(arrived).sum();

@@ -170,12 +170,10 @@ fn length(span: Span) -> String {
 pub(super) fn clock(time: SimTime, step: Span) -> String {
     let seconds = time.as_us() / 1_000_000;
     let (day, hour, minute) = (seconds / DAY_S, seconds / 3600 % 24, seconds / 60 % 60);
-    let mut text = if day == 0 { String::new() } else { format!("{day}d ") };
-    text.push_str(&format!("{hour:02}:{minute:02}"));
-    if step.as_us() % 60_000_000 != 0 {
-        text.push_str(&format!(":{:02}", seconds % 60));
-    }
-    text
+    let whole_minutes = step.as_us().is_multiple_of(60_000_000);
+    let day = if day == 0 { String::new() } else { format!("{day}d ") };
+    let second = if whole_minutes { String::new() } else { format!(":{:02}", seconds % 60) };
+    format!("{day}{hour:02}:{minute:02}{second}")
 }
 
 #[cfg(test)]

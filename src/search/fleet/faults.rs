@@ -99,9 +99,12 @@ impl Blame {
 
 fn recovery(fleet: &FleetOutcome, at: SimTime) -> Option<Span> {
     let struck = at.as_ps().checked_div(fleet.interval.as_ps())? as usize;
-    let bad_at = |index: usize| fleet.timeline.get(index).is_some_and(is_bad);
-    let first = if bad_at(struck) { struck } else { struck + 1 };
-    let bad = (first..).take_while(|&index| bad_at(index)).count();
+    let bad_from = |first: usize| {
+        let rest = fleet.timeline.get(first..).unwrap_or_default();
+        rest.iter().take_while(|interval| is_bad(interval)).count()
+    };
+    let first = if bad_from(struck) > 0 { struck } else { struck + 1 };
+    let bad = bad_from(first);
     Some(match bad {
         0 => Span::ZERO,
         _ => bounds(fleet, first + bad - 1).1.since(at),
