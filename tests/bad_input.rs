@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use blis_opt::base::{SimTime, Span};
 use blis_opt::config::{Defaults, Problems, parse};
 use blis_opt::policy::read_bundle;
+use blis_opt::scenario::{FAULTS_MAX, FleetNames, Setting, read_scenario};
 use blis_opt::search::propose::next_batch;
 use blis_opt::search::{ProposerKind, read_space};
+use blis_opt::workload::{Burst, WorkloadSpec};
 use proptest::prelude::*;
 
 /// What a bundle's text is answered with.
@@ -38,6 +41,57 @@ fn answer_to_space(text: &str) -> String {
     }
     problems.render(false)
 }
+
+/// What a scenario's text is answered with; one that is accepted can be played.
+fn answer_to_scenario(text: &str) -> String {
+    let mut problems = Problems::new();
+    let zones = vec!["zone-a".to_owned(), "zone-b".to_owned()];
+    let pools = vec!["default".to_owned()];
+    let fleet = FleetNames { pools, zones: zones.clone(), has_spot: true };
+    if let Some(node) = parse("scenario.yaml", text, &mut problems) {
+        let before = problems.errors();
+        let read = read_scenario(&node, "the scenario", Some(&fleet), &mut problems);
+        assert_eq!(read.is_none(), problems.errors() > before, "{}", problems.render(false));
+        let (peak, end) = (SimTime::from_secs(43_200.0), SimTime::from_secs(86_400.0));
+        let run = Setting { peak, end, pools: vec![(3, 2)], zones };
+        if let Some(scenario) = read.filter(|read| read.faults_expected(&run) <= FAULTS_MAX) {
+            let conditions = scenario.conditions(7, &run);
+            assert!(conditions.faults.is_sorted_by_key(|fault| fault.at));
+            assert!(conditions.faults.iter().all(|fault| fault.at <= SimTime::LAST));
+        }
+    }
+    problems.render(false)
+}
+
+/// What a workload's text is answered with; one that is accepted has a peak and bears a burst.
+fn answer_to_workload(text: &str) -> String {
+    let mut problems = Problems::new();
+    if let Some(node) = parse("workload.yaml", text, &mut problems) {
+        let before = problems.errors();
+        let read = WorkloadSpec::read(&node, Defaults::embedded(), &mut problems);
+        assert_eq!(read.is_none(), problems.errors() > before, "{}", problems.render(false));
+        if let Some(spec) = read {
+            let day = Span::from_secs(86_400.0);
+            let at = spec.peak_time(day);
+            assert!(at <= day, "{at:?}");
+            let burst = Burst { at, duration: Span::from_secs(60.0), factor: 3.0 };
+            if let Ok(spec) = spec.with_burst(burst) {
+                spec.peak_time(day);
+            }
+        }
+    }
+    problems.render(false)
+}
+
+const WORKLOAD: &str = "\
+rate: 5
+slo_class: interactive
+slo: {interactive: {ttft: 500ms, tpot: 50ms, e2e: 30s}}
+profile:
+  diurnal: {peak_hour: 14, peak_to_trough_ratio: 4}
+  spikes: [{at: 10h, duration: 15m, factor: 3}]
+  period: 24h
+";
 
 fn samples(folder: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -205,11 +259,28 @@ proptest! {
     }
 
     #[test]
+    fn a_mutated_scenario_is_answered_without_panic(
+        sample in proptest::sample::select(samples("tests/data/scenarios")),
+        mutations in proptest::collection::vec(mutations(), 1..6),
+    ) {
+        let text = mutations.iter().fold(sample, |text, mutation| mutation.apply(&text));
+        answer_to_scenario(&text);
+    }
+
+    #[test]
+    fn a_mutated_workload_is_answered_without_panic(
+        mutations in proptest::collection::vec(mutations(), 1..6),
+    ) {
+        let text = mutations.iter().fold(WORKLOAD.to_owned(), |text, m| m.apply(&text));
+        answer_to_workload(&text);
+    }
+
+    #[test]
     fn mutated_defaults_are_answered_without_panic(
         mutations in proptest::collection::vec(mutations(), 1..6),
     ) {
         let whole = include_str!("../defaults.yaml");
-        let start: String = whole.split_inclusive('\n').take(130).collect();
+        let start: String = whole.split_inclusive('\n').take(150).collect();
         let text = mutations.iter().fold(start, |text, mutation| mutation.apply(&text));
         let mut problems = Problems::new();
         let defaults = Defaults::read("mine.yaml", &text, &mut problems);
@@ -379,6 +450,101 @@ hint: did you mean `meta-llama/llama-3.1-8b-instruct`?
 1 problem in 1 file; nothing was simulated
 ";
     assert_eq!(answer("pools: {main: {model: llama-3.1-8b-instrukt}}\n"), expected);
+}
+
+#[test]
+fn a_start_above_its_bound_names_both() {
+    let expected = "\
+error: `instances` must not be above `max_instances`
+ --> policy.yaml:1:42
+  |
+1 | pools: {a: {instances: 8, max_instances: 4}}
+  |                                          ^ 8 is above 4
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer("pools: {a: {instances: 8, max_instances: 4}}\n"), expected);
+}
+
+#[test]
+fn a_start_that_nobody_measured_names_the_nearest() {
+    let expected = "\
+error: no start-up is known as `vllm-smal`
+ --> policy.yaml:1:23
+  |
+1 | pools: {a: {start_up: vllm-smal}}
+  |                       ^ not in the defaults
+hint: did you mean `vllm-small`?
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer("pools: {a: {start_up: vllm-smal}}\n"), expected);
+}
+
+#[test]
+fn a_signal_that_does_not_exist_names_the_nearest() {
+    let expected = "\
+error: `signal` cannot be `ttft_p99`
+ --> policy.yaml:3:23
+  |
+3 |   scale_up: [{signal: ttft_p99, above: 300}]
+  |                       ^ one of `waiting`, `waiting_per_instance`, `running`, \
+`running_per_instance`, `in_flight_tokens`, `in_flight_tokens_per_instance`, `kv_utilization`, \
+`ttft_p50_ms`, `ttft_p95_ms`, `ttft_p99_ms`, `tpot_p50_ms`, `tpot_p99_ms`, `e2e_p50_ms`, \
+`e2e_p99_ms`, `arrival_rate`, `arrival_rate_per_instance`, `busy_fraction`, `token_utilization`
+hint: did you mean `ttft_p99_ms`?
+
+1 problem in 1 file; nothing was simulated
+";
+    let text = "autoscaling:\n  policy: none\n  scale_up: [{signal: ttft_p99, above: 300}]\n";
+    assert_eq!(answer(text), expected);
+}
+
+#[test]
+fn a_delay_the_wrong_way_round_is_turned_in_the_hint() {
+    let expected = "\
+error: `uniform` is empty: low must not be above high
+ --> scenario.yaml:1:31
+  |
+1 | recovery: {restart: {uniform: [90s, 30s]}}
+  |                               ^ low is 90s, high is 30s
+hint: write `uniform: [30s, 90s]`
+
+1 problem in 1 file; nothing was simulated
+";
+    assert_eq!(answer_to_scenario("recovery: {restart: {uniform: [90s, 30s]}}\n"), expected);
+}
+
+#[test]
+fn a_zone_that_no_pool_has_names_the_nearest() {
+    let expected = "\
+error: no pool has the zone `zone-x`
+ --> scenario.yaml:1:41
+  |
+1 | faults: [{zone_outage: {at: peak, zone: zone-x, for: 30m}}]
+  |                                         ^
+hint: did you mean `zone-a`?
+
+1 problem in 1 file; nothing was simulated
+";
+    let text = "faults: [{zone_outage: {at: peak, zone: zone-x, for: 30m}}]\n";
+    assert_eq!(answer_to_scenario(text), expected);
+}
+
+#[test]
+fn a_promise_to_nobody_names_the_nearest_class() {
+    let expected = "\
+error: no request has the class `interactve`
+ --> workload.yaml:3:7
+  |
+3 | slo: {interactve: {ttft: 500ms}}
+  |       ^ unknown class
+hint: did you mean `interactive`?
+
+1 problem in 1 file; nothing was simulated
+";
+    let text = "rate: 5\nslo_class: interactive\nslo: {interactve: {ttft: 500ms}}\n";
+    assert_eq!(answer_to_workload(text), expected);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod golden;
 mod laws;
 mod moving;
 mod samplers;
+mod scenarios;
 mod search_spaces;
 mod study;
 mod swarm;

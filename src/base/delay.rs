@@ -5,7 +5,12 @@ use std::sync::Arc;
 use super::stats::ln_gamma;
 use super::{Rng, Span};
 
-/// A distribution of lengths of time. Draws are rounded to whole microseconds and never negative.
+/// The longest draw, 53 days: nothing in a run is later, and three in a row added to the last
+/// point of a run stay within the clock's range.
+const LONGEST: Span = Span::from_us((1 << 62) / 1_000_000);
+
+/// A distribution of lengths of time. Draws are rounded to whole microseconds, never negative and
+/// never above 53 days, for which no run lasts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delay {
     /// Always the same.
@@ -49,6 +54,10 @@ impl Delay {
     /// Draws a length. Each kind takes the same number of draws whatever comes out, but for
     /// constants, which take none.
     pub fn draw(&self, rng: &mut Rng) -> Span {
+        self.draw_freely(rng).min(LONGEST)
+    }
+
+    fn draw_freely(&self, rng: &mut Rng) -> Span {
         match self {
             Self::Constant(span) => *span,
             Self::Uniform { low, high } => {
@@ -93,7 +102,7 @@ impl Delay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Stream;
+    use crate::base::{SimTime, Stream};
 
     #[test]
     fn draws_have_the_mean_that_is_promised() {
@@ -113,6 +122,19 @@ mod tests {
             let total: f64 = (0..40_000).map(|_| delay.draw(&mut rng).as_secs()).sum();
             let (drawn, promised) = (total / 40_000.0, delay.mean().as_secs());
             assert!((drawn / promised - 1.0).abs() < 0.02, "{delay:?}: {drawn} for {promised}");
+        }
+    }
+
+    #[test]
+    fn three_draws_fit_behind_the_last_point_of_a_run() {
+        let endless =
+            Delay::LogNormal { mean: Span::from_secs(1e7), std_dev: Span::from_secs(1e7) };
+        for delay in [endless, Delay::Constant(Span::from_secs(1.7e7))] {
+            let mut rng = Rng::new(1, Stream::StartUp, 0);
+            let mut longest = || (0..1000).map(|_| delay.draw(&mut rng)).max().expect("a thousand");
+            let three = longest() + longest() + longest();
+            assert_eq!(three, LONGEST.times(3), "some are cut");
+            assert!(SimTime::LAST + three < SimTime::NEVER);
         }
     }
 

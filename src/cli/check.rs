@@ -11,12 +11,13 @@ use super::files::read_text;
 use super::{load, output};
 use crate::config::{Defaults, Node, Position, Problem, Problems, Severity, Value, parse};
 use crate::policy::read_bundle;
+use crate::scenario::read_scenario;
 use crate::search::read::{open_beside, read_space};
 use crate::workload::WorkloadSpec;
 
 /// Say everything that is wrong with files, without simulating anything
 ///
-/// Policies, workloads, search spaces and defaults are told apart by their keys.
+/// Policies, workloads, scenarios, search spaces and defaults are told apart by their keys.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
     /// Files to check (YAML)
@@ -29,12 +30,13 @@ pub struct CheckArgs {
 enum Kind {
     Policy,
     Workload,
+    Scenario,
     SearchSpace,
     Defaults,
 }
 
 /// Keys at the top of a file that tell its kind.
-const KEYS: [(Kind, &[&str]); 4] = [
+const KEYS: [(Kind, &[&str]); 5] = [
     (
         Kind::Policy,
         &[
@@ -46,6 +48,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "batching",
             "kv_cache",
             "signals",
+            "autoscaling",
             "node_pools",
             "autoscaler",
             "preemption",
@@ -68,18 +71,24 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "prompt_tokens",
             "output_tokens",
             "num_requests",
+            "slo",
         ],
     ),
+    (Kind::Scenario, &["faults", "random", "burst", "recovery", "cold_start", "weight"]),
     (
         Kind::SearchSpace,
         &["knobs", "template", "objective", "constraints", "budget", "workload", "pareto", "seeds"],
     ),
-    (Kind::Defaults, &["defaults", "models", "prices", "workloads"]),
+    (Kind::Defaults, &["defaults", "models", "prices", "workloads", "start_up"]),
 ];
 
 impl Kind {
     /// The kind whose keys the file has most of; the first of equals. `None` without any.
+    /// `clients` of a workload are a list, those of a scenario a map.
     fn of(node: &Node) -> Option<Self> {
+        if matches!(node.entry("clients").map(|node| &node.value), Some(Value::Map(_))) {
+            return Some(Self::Scenario);
+        }
         let known = |keys: &[&str]| keys.iter().filter(|key| node.entry(key).is_some()).count();
         let mut best = (None, 0);
         for (kind, keys) in KEYS {
@@ -94,6 +103,7 @@ impl Kind {
         match self {
             Self::Policy => "policy bundle",
             Self::Workload => "workload",
+            Self::Scenario => "scenario",
             Self::SearchSpace => "search space",
             Self::Defaults => "defaults",
         }
@@ -155,6 +165,9 @@ fn check_file(
             let open = |named: &str| open_beside(&file, named);
             WorkloadSpec::read_with(&node, defaults, &open, problems);
         }
+        Some(Kind::Scenario) => {
+            read_scenario(&node, "the scenario", None, problems);
+        }
         Some(Kind::SearchSpace) => {
             let read = |file: &str| load::text_or_reason(Path::new(file));
             read_space((&file, &text), defaults, &read, problems);
@@ -173,9 +186,9 @@ fn unknown(node: &Node, problems: &mut Problems) {
         _ => node.at,
     };
     let at = if at == Position::NOWHERE { node.at } else { at };
-    problems.error(at, "this is no policy, workload, search space or defaults").hint(
-        "a policy has `pools` or `routing`, a workload `clients` or `rate`, a search space \
-         `knobs` and `template`, defaults have `models` or `prices`",
+    problems.error(at, "this is no policy, workload, scenario, search space or defaults").hint(
+        "a policy has `pools` or `routing`, a workload `clients` or `rate`, a scenario `faults` or \
+         `random`, a search space `knobs` and `template`, defaults have `models` or `prices`",
     );
 }
 

@@ -13,6 +13,7 @@ mod interrupt;
 mod load;
 mod output;
 mod pareto;
+mod plan;
 mod progress;
 mod report;
 mod run;

@@ -1,6 +1,6 @@
 //! `blis-opt run`: one policy on one workload, over one or several seeds.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
@@ -8,19 +8,15 @@ use rayon::prelude::*;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::files::write_whole;
-use super::{load, output};
+use super::output;
+use super::plan::{Plan, resolve};
 use crate::base::Span;
-use crate::config::{Defaults, Node, Problems, Value, span_from_text};
-use crate::policy::{PolicyBundle, read_bundle};
-use crate::report::number::{decimal, plural, rate};
+use crate::config::span_from_text;
+use crate::report::number::{decimal, rate};
 use crate::report::{RunReport, requests_csv};
-use crate::search::runs::{Offer, RunLength, RunWishes, run_length};
-use crate::search::{Figures, FitnessWeights, open_beside};
-use crate::sim::{Outcome, RunOptions, Scratch, simulate};
-use crate::workload::{Limits, WorkloadSpec, generate};
-
-/// The seed of a run that names none.
-const SEED: u64 = 42;
+use crate::search::{Figures, capacities};
+use crate::sim::{Outcome, RunOptions, Scratch, simulate_drawn_under, simulate_under};
+use crate::workload::{Targets, generate};
 
 /// Simulate one policy on one workload
 ///
@@ -31,7 +27,8 @@ const SEED: u64 = 42;
 Examples:
   blis-opt run policies/round-robin.yaml --rate 500 --instances 13
   blis-opt run policies/round-robin.yaml --workload chat.yaml --seeds 5 --json
-  blis-opt run policies/weighted.yaml --rate 500 --fitness-weights p99_ttft:3,throughput:2")]
+  blis-opt run policies/weighted.yaml --rate 500 --fitness-weights p99_ttft:3,throughput:2
+  blis-opt run policies/two-zones.yaml --rate 300 --scenario zone-lost.yaml --slo ttft=500ms")]
 pub struct RunArgs {
     /// Policy bundle (YAML)
     #[arg(value_name = "POLICY")]
@@ -85,9 +82,33 @@ pub struct RunArgs {
     #[arg(long, value_name = "MS", default_value_t = 1000.0, value_parser = positive)]
     pub fitness_scale_ms: f64,
 
-    /// Instances of the fleet, in place of the number in the policy; for policies of one pool
+    /// Instances of the fleet for good, in place of the number and the autoscaling in the policy;
+    /// for policies of one pool
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub instances: Option<u32>,
+
+    /// What befalls the fleet: a scenario (YAML) with faults, retries and bursts
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+
+    /// What every request is promised: `ttft=500ms,tpot=50ms,e2e=30s`, in place of `slo` in the
+    /// workload
+    #[arg(long, value_name = "TARGETS", value_parser = targets)]
+    pub slo: Option<Targets>,
+
+    /// Length of an interval of the timeline, or `none`; by default about a 96th of the run where
+    /// the fleet or its load changes, else none
+    #[arg(long, value_name = "INTERVAL", value_parser = timeline)]
+    pub timeline: Option<Timeline>,
+}
+
+/// Whether there is a timeline, as asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeline {
+    /// There is none.
+    None,
+    /// Its intervals are this long.
+    Every(Span),
 }
 
 /// How arrivals are spaced.
@@ -116,32 +137,47 @@ fn duration(text: &str) -> Result<Span, String> {
     }
 }
 
+/// The length of an interval, or `none`.
+fn timeline(text: &str) -> Result<Timeline, String> {
+    match text {
+        "none" => Ok(Timeline::None),
+        _ => duration(text).map(Timeline::Every),
+    }
+}
+
+/// Targets such as `ttft=500ms,tpot=50ms`.
+fn targets(text: &str) -> Result<Targets, String> {
+    let mut targets = Targets::NONE;
+    for part in text.split(',') {
+        let (name, length) = part.split_once('=').ok_or("must be such as ttft=500ms,tpot=50ms")?;
+        let target = match name.trim() {
+            "ttft" => &mut targets.ttft,
+            "tpot" => &mut targets.tpot,
+            "e2e" => &mut targets.e2e,
+            name => return Err(format!("`{name}` is none of `ttft`, `tpot` and `e2e`")),
+        };
+        *target = duration(length.trim())?;
+    }
+    Ok(targets)
+}
+
 /// A length of time such as `90s`.
 fn duration_or_zero(text: &str) -> Result<Span, String> {
     span_from_text(text).ok_or_else(|| "must be a length of time such as 90s, 5m or 1h".to_owned())
-}
-
-/// The command line resolved against the files it names.
-struct Plan {
-    bundle: PolicyBundle,
-    workload: WorkloadSpec,
-    limits: Limits,
-    options: RunOptions,
-    weights: Option<FitnessWeights>,
-    seeds: Vec<u64>,
 }
 
 /// Simulates and reports.
 pub fn run(args: &RunArgs, context: &Context) -> Result<Exit, Failure> {
     let plan = resolve(args, context)?;
     let words = describe(args, &plan);
-    let outcomes = simulate_all(&plan, args.requests_csv.is_some());
+    let (outcomes, capacities) =
+        rayon::join(|| simulate_all(&plan, args.requests_csv.is_some()), || capacities_of(&plan));
     if let Some(path) = &args.requests_csv {
         let trace = generate(&plan.workload, plan.seeds[0], plan.limits);
         write_whole(path, requests_csv(&trace, &outcomes[0]).as_bytes())?;
         context.output.talk(&format!("wrote {}", path.display()));
     }
-    let report = report(args, plan, words, outcomes);
+    let report = report(args, plan, words, (outcomes, capacities));
     if context.json {
         output::data(&format!("{:#}\n", report.to_json()))?;
     } else {
@@ -150,119 +186,28 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Fine)
 }
 
-fn resolve(args: &RunArgs, context: &Context) -> Result<Plan, Failure> {
-    let weights = args
-        .fitness_weights
-        .as_deref()
-        .map(|text| FitnessWeights::parse(text, args.fitness_scale_ms))
-        .transpose()
-        .map_err(|(message, hint)| {
-            let failure = Failure::command_line(format!("--fitness-weights: {message}"));
-            hint.into_iter().fold(failure, Failure::hint)
-        })?;
-    let defaults = load::defaults(context)?;
-    let mut problems = Problems::new();
-    let bundle = load::tree(&args.policy, &mut problems)?
-        .and_then(|node| read_bundle(&node, &defaults, &mut problems));
-    let workload = read_workload(args, &defaults, &mut problems)?;
-    let both = bundle.zip(workload);
-    let (mut bundle, workload) = load::checked(both, &problems, context)?;
-    if let Some(instances) = args.instances {
-        set_instances(&mut bundle, instances, &args.policy)?;
-    }
-    let length = length(args, &bundle, &workload)?;
-    let typed =
-        Limits { duration: length.duration, max_requests: args.num_requests.map(u64::from) };
-    let first = context.seed.or(workload.seed).unwrap_or(SEED);
-    let seeds = (0..u64::from(args.seeds)).map(|index| first.wrapping_add(index)).collect();
-    let options = RunOptions { keep_requests: args.requests_csv.is_some(), ..length.options() };
-    Ok(Plan { bundle, limits: typed.or(workload.limits()), workload, options, weights, seeds })
-}
-
-fn read_workload(
-    args: &RunArgs,
-    defaults: &Defaults,
-    problems: &mut Problems,
-) -> Result<Option<WorkloadSpec>, Failure> {
-    let home = args.workload.as_ref().map(|path| path.to_string_lossy().into_owned());
-    let open = |named: &str| open_beside(home.as_deref().unwrap_or(""), named);
-    let node = match (&args.workload, args.rate) {
-        (Some(path), _) => load::tree(path, problems)?,
-        (None, Some(rate)) => {
-            problems.select_file("the command line");
-            Some(rate_workload(args, rate))
-        }
-        (None, None) => return Err(Failure::command_line("give --rate or --workload")),
-    };
-    Ok(node.and_then(|node| WorkloadSpec::read_with(&node, defaults, &open, problems)))
-}
-
-/// The short form of a workload that the options spell out.
-fn rate_workload(args: &RunArgs, rate: f64) -> Node {
-    let arrivals = match args.arrivals {
-        Arrivals::Poisson => "poisson",
-        Arrivals::Constant => "constant",
-    };
-    let mut entries = vec![
-        ("rate", Node::new(Value::Float(rate))),
-        ("arrivals", Node::new(Value::Text(arrivals.to_owned()))),
-    ];
-    if let Some(preset) = &args.preset {
-        entries.push(("preset", Node::new(Value::Text(preset.clone()))));
-    }
-    Node::map(entries)
-}
-
-fn set_instances(bundle: &mut PolicyBundle, instances: u32, policy: &Path) -> Result<(), Failure> {
-    let [pool] = bundle.pools.as_mut_slice() else {
-        let pools = plural(bundle.pools.len(), "pool");
-        let message =
-            format!("--instances is for policies of one pool; `{}` has {pools}", policy.display());
-        return Err(
-            Failure::command_line(message).hint("set `instances` of each pool in the policy file")
-        );
-    };
-    pool.fix(instances);
-    Ok(())
-}
-
-/// How long the run lasts: as asked for, as the workload says, or long enough for a steady state.
-fn length(
-    args: &RunArgs,
-    bundle: &PolicyBundle,
-    workload: &WorkloadSpec,
-) -> Result<RunLength, Failure> {
-    let offered = workload.offered();
-    let by_count = args.num_requests.map(u64::from).or(workload.num_requests);
-    let by_count =
-        by_count.map(|count| Span::from_secs(count as f64 / offered.requests_per_s_mean));
-    let arrivals = match (by_count, workload.horizon) {
-        (Some(counted), Some(horizon)) => Some(counted.min(horizon)),
-        (counted, horizon) => counted.or(horizon),
-    };
-    let offer = Offer {
-        input_tokens_mean: offered.input_tokens_mean,
-        output_tokens_mean: offered.output_tokens_mean,
-        arrivals,
-    };
-    let wishes = RunWishes { warm_up: args.warm_up, duration: args.duration, horizon: None };
-    let length = run_length(&wishes, &bundle.pools[0], &bundle.batching, &offer);
-    let end = length.duration.or(arrivals);
-    if end.is_some_and(|end| length.warm_up >= end) {
-        let message = "nothing is left to measure: the warm-up lasts as long as the run";
-        return Err(Failure::command_line(message).hint("give a shorter --warm-up"));
-    }
-    Ok(length)
-}
-
 fn simulate_all(plan: &Plan, keep_requests: bool) -> Vec<Outcome> {
     let one = |(index, seed): (usize, &u64)| {
+        let conditions = plan.conditions(*seed);
+        let scratch = &mut Scratch::default();
+        if let Some(duration) = plan.drawn_until() {
+            let drawn = (&plan.workload, *seed, duration);
+            return simulate_drawn_under(&plan.bundle, drawn, &conditions, &plan.options, scratch);
+        }
         let trace = generate(&plan.workload, *seed, plan.limits);
         // Records are large, and only those of the first seed are written.
         let options = RunOptions { keep_requests: keep_requests && index == 0, ..plan.options };
-        simulate(&plan.bundle, &trace, &options, &mut Scratch::default())
+        simulate_under(&plan.bundle, &trace, &conditions, &options, scratch)
     };
     plan.seeds.par_iter().enumerate().map(|(index, seed)| one((index, seed))).collect()
+}
+
+/// What one instance of each pool carries, where a timeline shows what is needed.
+fn capacities_of(plan: &Plan) -> Vec<Option<f64>> {
+    match plan.options.timeline {
+        Some(_) => capacities(&plan.bundle, &plan.workload),
+        None => Vec::new(),
+    }
 }
 
 /// The workload in words.
@@ -286,18 +231,26 @@ fn describe(args: &RunArgs, plan: &Plan) -> String {
         }
         None => format!("{} requests/s", rate(peak)),
     };
+    let scenario = args.scenario.as_ref();
+    let scenario = scenario.map(|path| format!("; scenario {}", path.display()));
     format!(
-        "workload {name}: {often}{spacing}, about {} prompt and {} answer tokens each",
+        "workload {name}: {often}{spacing}, about {} prompt and {} answer tokens each{}",
         decimal(offered.input_tokens_mean, 0),
-        decimal(offered.output_tokens_mean, 0)
+        decimal(offered.output_tokens_mean, 0),
+        scenario.unwrap_or_default()
     )
 }
 
-fn report(args: &RunArgs, plan: Plan, workload: String, outcomes: Vec<Outcome>) -> RunReport {
+fn report(
+    args: &RunArgs,
+    plan: Plan,
+    workload: String,
+    (outcomes, capacities): (Vec<Outcome>, Vec<Option<f64>>),
+) -> RunReport {
     let figures = outcomes
         .iter()
         .map(|outcome| {
-            let mut figures = Figures::of(outcome, &plan.bundle);
+            let mut figures = Figures::of(outcome, &plan.bundle, &capacities);
             if let Some(weights) = &plan.weights {
                 let fitness = weights.fitness(&figures);
                 figures.set("fitness", fitness);
@@ -313,5 +266,6 @@ fn report(args: &RunArgs, plan: Plan, workload: String, outcomes: Vec<Outcome>) 
         seeds: plan.seeds,
         outcomes,
         figures,
+        capacities,
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::{did_you_mean, nearest};
+use crate::base::Delay;
 
 /// The text of the embedded `defaults.yaml`.
 const EMBEDDED: &str = include_str!("../../defaults.yaml");
@@ -18,6 +19,8 @@ pub struct Defaults {
     pub presets: Vec<Preset>,
     /// Prices; the first row of a GPU type and market is its default.
     pub prices: Vec<Price>,
+    /// Named starts of an instance; the first of a name wins.
+    pub start_ups: Vec<StartUpRow>,
 }
 
 /// How fast a model is on some hardware, and how much it holds.
@@ -123,6 +126,19 @@ impl Price {
     pub fn describe(&self) -> String {
         format!("{}, {} ({}; {})", self.provider, self.market.name(), self.source, self.date)
     }
+}
+
+/// How long a new instance takes until it serves, as somebody measured or published it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartUpRow {
+    /// Its name.
+    pub name: String,
+    /// Provisioning, loading and warm-up, one after the other.
+    pub stages: [Delay; 3],
+    /// When the figure was seen.
+    pub date: String,
+    /// Where the figure was seen.
+    pub source: String,
 }
 
 /// What is asked of the table of models; what is `None` is filled from the model's default.

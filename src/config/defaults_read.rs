@@ -1,7 +1,9 @@
 //! `defaults.yaml`, read.
 
-use super::defaults::{Defaults, Market, ModelHardware, ModelRow, Preset, PresetLengths, Price};
-use super::{Bounds, Fields, Key, Node, Problems, parse, read_f64};
+use super::defaults::{
+    Defaults, Market, ModelHardware, ModelRow, Preset, PresetLengths, Price, StartUpRow,
+};
+use super::{Bounds, Fields, Key, Node, Problems, parse, read_f64, read_stages};
 
 /// The largest KV cache of one instance, in blocks.
 pub const KV_BLOCKS_MAX: u32 = 1 << 30;
@@ -18,8 +20,8 @@ const PRICE_BOUNDS: Bounds = Bounds::between(0.0, 1e6);
 
 impl Defaults {
     /// The embedded defaults with the file `text` laid over them: its rows and prices come first,
-    /// its default hardware and workloads replace those of the same name. `None` where something
-    /// is wrong with it.
+    /// its default hardware, workloads and starts replace those of the same name. `None` where
+    /// something is wrong with it.
     pub fn read(file: &str, text: &str, problems: &mut Problems) -> Option<Self> {
         let errors = problems.errors();
         let mut defaults = Self::default();
@@ -34,6 +36,7 @@ impl Defaults {
         self.prices.extend(below.prices.iter().cloned());
         self.hardware.extend(below.hardware.iter().cloned());
         self.presets.extend(below.presets.iter().cloned());
+        self.start_ups.extend(below.start_ups.iter().cloned());
         self
     }
 }
@@ -56,6 +59,9 @@ fn read_into(root: &Node, defaults: &mut Defaults, problems: &mut Problems) {
     }
     for (key, node) in fields.map("workloads").unwrap_or_default() {
         defaults.presets.extend(read_preset(key, node, fields.problems()));
+    }
+    for (key, node) in fields.map("start_up").unwrap_or_default() {
+        defaults.start_ups.extend(read_start_up(key, node, fields.problems()));
     }
     for node in fields.list("prices").unwrap_or_default() {
         defaults.prices.extend(read_price(node, fields.problems()));
@@ -89,6 +95,21 @@ fn read_preset(key: &Key, node: &Node, problems: &mut Problems) -> Option<Preset
     let output = output.and_then(|node| read_lengths(node, "`output`", fields.problems()));
     fields.finish();
     Some(Preset { name: key.text.clone(), prompt: prompt?, output: output? })
+}
+
+fn read_start_up(key: &Key, node: &Node, problems: &mut Problems) -> Option<StartUpRow> {
+    let mut fields = Fields::of(node, &format!("start-up `{}`", key.text), problems)?;
+    fields.require(&["date", "source"]);
+    let date = fields.text("date");
+    let source = fields.text("source");
+    let stages = read_stages(&mut fields);
+    fields.finish();
+    Some(StartUpRow {
+        name: key.text.clone(),
+        stages: stages?,
+        date: date?.to_owned(),
+        source: source?.to_owned(),
+    })
 }
 
 fn read_lengths(node: &Node, what: &str, problems: &mut Problems) -> Option<PresetLengths> {

@@ -6,6 +6,7 @@
 
 mod defaults;
 mod defaults_read;
+mod delay;
 mod fields;
 mod json;
 mod node;
@@ -19,8 +20,10 @@ mod write;
 
 pub use defaults::{
     Defaults, Market, ModelHardware, ModelQuery, ModelRow, NotFound, Preset, PresetLengths, Price,
+    StartUpRow,
 };
 pub use defaults_read::{KV_BLOCKS_MAX, TENSOR_PARALLELISM_MAX, read_alpha, read_beta};
+pub use delay::{DELAY_MAX, SHAPE_BOUNDS, is_distribution, read_delay, read_stages};
 pub use fields::Fields;
 pub use node::{Key, Node, Position, Value};
 pub use parse::parse;

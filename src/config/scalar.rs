@@ -263,6 +263,9 @@ fn out_of_range(node: &Node, what: &str, bounds: &str, problems: &mut Problems) 
 
 /// A scalar as one would type it.
 fn typed(node: &Node) -> String {
+    if let Some(text) = node.as_text() {
+        return text.to_owned();
+    }
     write::inline(&node.value).unwrap_or_else(|| node.value.kind().to_owned())
 }
 

@@ -10,6 +10,7 @@ pub mod queue;
 mod read;
 pub mod router;
 pub mod signals;
+mod start_up;
 pub mod view;
 
 pub use bundle::{

@@ -1,5 +1,6 @@
 //! A policy bundle from YAML: the reference's form and more.
 
+use super::autoscale::read_autoscaling;
 use super::pools::read_pools;
 use super::{Admission, Batching, PolicyBundle, Priority, Routing, Scheduler, ScorerKind, Signals};
 use crate::base::Span;
@@ -44,6 +45,7 @@ pub fn read_bundle(
     let scheduler = fields.one_of("scheduler", &SCHEDULERS).unwrap_or(Scheduler::Fcfs);
     let batching = read_batching(&mut fields);
     let block_size = read_block_size(&mut fields);
+    let autoscaling = read_autoscaling(&mut fields, pools.as_deref().unwrap_or_default());
     let later = ["preemption", "tenant_budgets", "node_pools", "autoscaler", "instance_lifecycle"];
     fields.ignored(&later, NOT_SIMULATED);
     warn_of_idle_priority(&priority, scheduler, &mut fields);
@@ -62,7 +64,7 @@ pub fn read_bundle(
         scheduler,
         batching,
         block_size,
-        autoscaling: None,
+        autoscaling,
     })
 }
 

@@ -6,18 +6,24 @@
 pub mod cost;
 pub mod derived;
 pub mod estimate;
+mod events;
+mod fleet;
+mod fleet_json;
 mod frontier;
 pub mod number;
 mod policy;
 mod requests;
 pub mod run;
 mod run_json;
+#[cfg(test)]
+mod run_tests;
 pub mod study;
 mod study_json;
 mod summary;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod trials;
 mod warnings;
 

@@ -50,9 +50,17 @@ pub fn figure(name: &str, value: f64) -> String {
     match plain {
         // A million tokens cost cents, where two decimals would hide every difference.
         cost if cost.starts_with("cost_per_million") => format!("${}", decimal(value, 4)),
-        cost if cost.starts_with("cost_per_") => usd(value),
+        "cost_per_thousand_within_slo" => format!("${}", decimal(value, 4)),
+        cost if cost.starts_with("cost_per_") || cost == "cost_total" => usd(value),
         latency if latency.ends_with("_ms") => ms(value),
-        "instances" | "gpus" | "preemptions" => decimal(value, 0),
+        // Whole in a fleet that stands still.
+        "instances" | "gpus" if value.fract() != 0.0 => decimal(value, 2),
+        "instances" | "gpus" | "preemptions" | "wasted_tokens" => decimal(value, 0),
+        "instances_max" | "scale_ups" | "scale_downs" | "reversals" if value.fract() == 0.0 => {
+            decimal(value, 0)
+        }
+        seconds if seconds.ends_with("_s") && !seconds.ends_with("_per_s") => decimal(value, 1),
+        "recovery_s_max" => decimal(value, 1),
         requests if requests.ends_with("_requests") => decimal(value, 0),
         rate if rate.ends_with("_per_s") => decimal(value, 0),
         per_second if per_second.ends_with("_rps") => rate(value),

@@ -33,6 +33,9 @@ pub struct RunReport {
     pub outcomes: Vec<Outcome>,
     /// The same by name, and the fitness where it was asked for; one per outcome.
     pub figures: Vec<Figures>,
+    /// Requests per second that one instance of each pool carries within its promises; empty
+    /// where that was not measured.
+    pub capacities: Vec<Option<f64>>,
 }
 
 /// A latency of an outcome, with its name in tables and in JSON.
@@ -61,6 +64,11 @@ pub(super) const STATISTICS: [Statistic; 6] = [
 ];
 
 impl RunReport {
+    /// Whether the fleet could change.
+    pub fn changes(&self) -> bool {
+        self.outcomes[0].fleet.is_some()
+    }
+
     /// Whether every seed kept up with its load.
     pub fn stable(&self) -> bool {
         self.outcomes.iter().all(|outcome| outcome.stability.stable)
@@ -86,12 +94,13 @@ impl RunReport {
         text.push('\n');
         text.push_str(&self.figure_lines());
         text.push_str(&self.class_section());
+        text.push_str(&self.fleet_section());
         text.push_str(&self.instance_section(all_instances));
         text
     }
 
     fn heading(&self) -> String {
-        let instances = plural(self.bundle.instances() as usize, "instance");
+        let instances = instances_words(&self.bundle);
         let mut text = format!("{} ({instances})\n{}\n", self.policy, self.workload);
         let window = self.outcomes[0].window_s;
         let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
@@ -184,6 +193,8 @@ impl RunReport {
             ),
             ("requests", self.counts_line(|outcome| outcome.counts)),
             ("measured", self.counts_line(|outcome| outcome.measured)),
+            ("retries", self.retries_line()),
+            ("within SLO", if self.changes() { self.promises_line() } else { String::new() }),
             ("stable", self.stable_line()),
             ("means", self.means_line()),
             (
@@ -222,7 +233,7 @@ impl RunReport {
         let sum = |field: fn(&Counts) -> u64| {
             count(self.outcomes.iter().map(|outcome| field(&counts(outcome))).sum())
         };
-        format!(
+        let mut line = format!(
             "{} injected = {} completed + {} rejected + {} dropped + {} queued + {} running",
             sum(|c| c.injected),
             sum(|c| c.completed),
@@ -230,7 +241,14 @@ impl RunReport {
             sum(|c| c.dropped),
             sum(|c| c.queued),
             sum(|c| c.running)
-        )
+        );
+        // Only where clients give up or instances fail.
+        for (number, word) in [(sum(|c| c.timed_out), "timed out"), (sum(|c| c.failed), "failed")] {
+            if number != "0" {
+                let _ = write!(line, " + {number} {word}");
+            }
+        }
+        line
     }
 
     fn stable_line(&self) -> String {
@@ -247,9 +265,12 @@ impl RunReport {
             let cost = self.figure(name);
             cost.map_or("-".to_owned(), |cost| cost.show(|value| figure(name, value)))
         };
+        let per_hour = match self.figure("cost_per_hour").filter(|_| self.changes()) {
+            None => format!("{} per hour", usd(self.bundle.cost_per_hour())),
+            Some(mean) => format!("{} per hour on average", mean.show(usd)),
+        };
         format!(
-            "{} per hour; {} per million output tokens, {} per million tokens",
-            usd(self.bundle.cost_per_hour()),
+            "{per_hour}; {} per million output tokens, {} per million tokens",
             per_million("cost_per_million_output_tokens"),
             per_million("cost_per_million_tokens")
         )
@@ -261,7 +282,7 @@ impl RunReport {
         if classes.len() < 2 {
             return String::new();
         }
-        let mut table = Table::new([
+        let mut header = vec![
             "class",
             "measured",
             "completed",
@@ -272,7 +293,9 @@ impl RunReport {
             "TPOT p99",
             "E2E mean",
             "E2E p99",
-        ]);
+        ];
+        header.extend(self.changes().then_some("within SLO"));
+        let mut table = Table::new(header);
         for (index, class) in classes.iter().enumerate() {
             let sum = |field: fn(&Counts) -> u64| {
                 count(self.outcomes.iter().map(|o| field(&o.classes[index].measured)).sum())
@@ -280,7 +303,7 @@ impl RunReport {
             let figure = |pick: fn(&ClassOutcome) -> f64| {
                 show_ms(self.estimate(|outcome| pick(&outcome.classes[index])))
             };
-            table.row([
+            let mut row = vec![
                 class.name.clone(),
                 sum(|c| c.injected),
                 sum(|c| c.completed),
@@ -291,7 +314,12 @@ impl RunReport {
                 figure(|c| c.tpot.p99_ms),
                 figure(|c| c.e2e.mean_ms),
                 figure(|c| c.e2e.p99_ms),
-            ]);
+            ];
+            if self.changes() {
+                let kept = self.figure(&format!("{}.slo_attainment", class.name));
+                row.push(kept.map_or("-".to_owned(), |kept| kept.show(percent)));
+            }
+            table.row(row);
         }
         format!("\n{}", table.to_text())
     }
@@ -316,7 +344,9 @@ impl RunReport {
             "busy, whole run",
         ]);
         let pools = self.bundle.pools.iter().flat_map(|pool| {
-            std::iter::repeat_n((pool.name.as_str(), pool.kv_blocks), pool.instances as usize)
+            // Of a fleet that changes each place has a row.
+            let rows = if self.changes() { pool.max_instances } else { pool.instances };
+            std::iter::repeat_n((pool.name.as_str(), pool.kv_blocks), rows as usize)
         });
         for (index, (pool, kv_blocks)) in (0..instances).zip(pools) {
             let mean = |figure: &dyn Fn(&Outcome) -> f64| self.estimate(figure).mean;
@@ -335,6 +365,16 @@ impl RunReport {
             ]);
         }
         format!("\n{}", table.to_text())
+    }
+}
+
+/// `4 instances`, or `4 instances at the start, 2 to 16 later`.
+fn instances_words(bundle: &PolicyBundle) -> String {
+    let instances = plural(bundle.instances() as usize, "instance");
+    let least: u32 = bundle.pools.iter().map(|pool| pool.min_instances).sum();
+    match (least, bundle.places()) {
+        (least, most) if least == most => instances,
+        (least, most) => format!("{instances} at the start, {least} to {most} later"),
     }
 }
 

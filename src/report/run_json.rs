@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::estimate::Estimate;
+use super::fleet_json::life_json;
 use super::run::{LATENCIES, RunReport, STATISTICS};
 use crate::base::batch_means::SteadyMean;
 use crate::base::stats::Interval;
@@ -13,11 +14,18 @@ use crate::sim::outcome::{Counts, InstanceOutcome, Summary};
 
 impl RunReport {
     /// Everything, per seed and over the seeds. Keys are in alphabetical order; latencies are in
-    /// milliseconds; a figure that does not exist is null.
+    /// milliseconds; a figure that does not exist is null. `capacity_rps` is what one instance of
+    /// each pool carries, empty where it was not measured; `fleet` of the whole are the pools at
+    /// the start, `fleet` of a run is what became of them, null where nothing could change.
     pub fn to_json(&self) -> Value {
         let runs = self.seeds.iter().zip(&self.outcomes).zip(&self.figures);
-        let runs: Vec<Value> =
-            runs.map(|((seed, run), figures)| run_json(*seed, run, figures)).collect();
+        let runs: Vec<Value> = runs
+            .map(|((seed, run), figures)| {
+                let mut document = run_json(*seed, run, figures);
+                document["fleet"] = life_json(run, &self.bundle, &self.capacities);
+                document
+            })
+            .collect();
         json!({
             "policy": self.policy,
             "workload": self.workload,
@@ -26,6 +34,7 @@ impl RunReport {
             "stable": self.stable(),
             "fleet": fleet_json(&self.bundle),
             "usd_per_hour": self.bundle.cost_per_hour(),
+            "capacity_rps": self.capacities,
             "figures": self.figures_json(),
             "runs": runs,
         })
@@ -55,6 +64,7 @@ fn run_json(seed: u64, outcome: &Outcome, figures: &Figures) -> Value {
             json!({
                 "name": class.name,
                 "measured": counts_json(&class.measured),
+                "within_slo": class.within_slo,
                 "ttft": summary_json(&class.ttft),
                 "tpot": summary_json(&class.tpot),
                 "e2e": summary_json(&class.e2e),
@@ -68,6 +78,7 @@ fn run_json(seed: u64, outcome: &Outcome, figures: &Figures) -> Value {
     for (name, mean) in [("ttft", steady.ttft_ms), ("e2e", steady.e2e_ms)] {
         run.insert(format!("{name}_mean_interval_ms"), json!(mean.map(steady_json)));
     }
+    run.insert("within_slo".to_owned(), json!(outcome.within_slo));
     run.insert("window_s".to_owned(), json!(outcome.window_s));
     run.insert("end_s".to_owned(), json!(outcome.end_s));
     run.insert("figures".to_owned(), json!(figures));
@@ -97,6 +108,8 @@ fn counts_json(counts: &Counts) -> Value {
         "injected": counts.injected,
         "rejected": counts.rejected,
         "dropped": counts.dropped,
+        "timed_out": counts.timed_out,
+        "failed": counts.failed,
         "queued": counts.queued,
         "running": counts.running,
         "completed": counts.completed,
@@ -128,6 +141,9 @@ pub(super) fn fleet_json(bundle: &PolicyBundle) -> Value {
             "gpu": pool.gpu,
             "gpus_per_instance": pool.gpus_per_instance,
             "instances": pool.instances,
+            "min_instances": pool.min_instances,
+            "max_instances": pool.max_instances,
+            "market": pool.market.name(),
             "kv_blocks": pool.kv_blocks,
             "usd_per_gpu_hour": pool.price_per_gpu_hour,
             "usd_per_hour": pool.cost_per_hour(),

@@ -6,6 +6,7 @@ use super::cost::cost_lines;
 use super::number::{figure, plural, usd};
 use super::study::{StudyReport, Verdict};
 use super::table::Table;
+use crate::search::score;
 use crate::search::{Constraint, ConstraintScore, MetricName, Run, Score, Trial, Verification};
 
 impl StudyReport<'_> {
@@ -38,7 +39,11 @@ impl StudyReport<'_> {
     fn winner_section(&self, winner: &Trial, winning: &Verification) -> String {
         let mut text = format!("\nWINNER: trial {}", winner.index);
         if let Some(bundle) = self.bundle(&winner.candidate) {
-            let _ = writeln!(text, ", {} per hour", usd(bundle.cost_per_hour()));
+            // What it was on average where the fleet changes, what it is where it does not.
+            let measured = score::mean(&winning.runs, "cost_per_hour");
+            let measured = measured.filter(|_| bundle.autoscaling.is_some());
+            let cost = measured.unwrap_or_else(|| bundle.cost_per_hour());
+            let _ = writeln!(text, ", {} per hour", usd(cost));
             for line in cost_lines(&bundle) {
                 let _ = writeln!(text, "  {line}");
             }

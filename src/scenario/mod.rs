@@ -6,6 +6,11 @@
 //! k-th place of a pool), whose clock runs whether or not an instance is there, and a strike on
 //! an empty place does nothing.
 
+mod chance;
 mod conditions;
+mod read;
+mod spec;
 
 pub use conditions::{Conditions, Conduct, Fault, InFlight, Recovery, Retry, Strike, Victim};
+pub use read::{FleetNames, read_scenario};
+pub use spec::{Crashes, Declared, FAULTS_MAX, Moment, Reclaims, Scenario, Setting, Surge};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::fleet_metrics::FLEET_METRICS;
 use crate::config::nearest;
 use crate::policy::PolicyBundle;
 use crate::sim::Outcome;
@@ -46,8 +47,8 @@ const CLASS_DISTRIBUTIONS: [&str; 3] = ["ttft", "tpot", "e2e"];
 /// What is told of each distribution.
 const STATISTICS: [&str; 6] = ["mean", "p50", "p90", "p95", "p99", "max"];
 
-/// Figures that are not statistics of a distribution.
-pub const METRICS: [Metric; 22] = [
+/// Figures that are neither statistics of a distribution nor among the [`FLEET_METRICS`].
+const RUN_METRICS: [Metric; 17] = [
     higher("throughput_rps", "requests answered per second of the measured window"),
     higher("output_tokens_per_s", "answer tokens of those requests per second"),
     higher("total_tokens_per_s", "prompt and answer tokens of those requests per second"),
@@ -63,36 +64,40 @@ pub const METRICS: [Metric; 22] = [
     lower("busy_fraction", "share of the measured window spent stepping, mean over instances"),
     higher("jain_fairness", "Jain's index of requests per instance"),
     lower("growth_rps", "growth of the requests in the system, per second"),
-    lower("instances", "instances of the fleet"),
-    lower("gpus", "GPUs of the fleet"),
-    lower("cost_per_hour", "US dollars per hour of the fleet"),
-    lower("cost_per_million_tokens", "US dollars per million prompt and answer tokens"),
-    lower("cost_per_million_output_tokens", "US dollars per million answer tokens"),
     higher("fitness", "weighted score of throughput and latency, under `objective.weights`"),
     higher("stable", "1 where the queue stopped growing, else 0"),
 ];
 
 /// Figures besides distributions that are also kept per class.
-const CLASS_METRICS: [&str; 5] = [
+const CLASS_METRICS: [&str; 9] = [
     "completed_ratio",
     "rejected_ratio",
     "dropped_ratio",
     "injected_requests",
     "completed_requests",
+    "slo_attainment",
+    "error_rate",
+    "timed_out_ratio",
+    "failed_ratio",
 ];
 
-const fn lower(name: &'static str, about: &'static str) -> Metric {
+/// All figures that are not statistics of a distribution.
+pub fn metrics() -> impl Iterator<Item = &'static Metric> {
+    RUN_METRICS.iter().chain(&FLEET_METRICS)
+}
+
+pub(super) const fn lower(name: &'static str, about: &'static str) -> Metric {
     Metric { name, better: Better::Lower, about }
 }
 
-const fn higher(name: &'static str, about: &'static str) -> Metric {
+pub(super) const fn higher(name: &'static str, about: &'static str) -> Metric {
     Metric { name, better: Better::Higher, about }
 }
 
 /// The names of all figures of a whole run, classes left out.
 pub fn names() -> Vec<String> {
     let mut names = statistics(&DISTRIBUTIONS);
-    names.extend(METRICS.iter().map(|metric| metric.name.to_owned()));
+    names.extend(metrics().map(|metric| metric.name.to_owned()));
     names
 }
 
@@ -144,7 +149,7 @@ impl MetricName {
     /// Which way the figure is good.
     pub fn better(&self) -> Better {
         let plain = self.0.rsplit_once('.').map_or(self.0.as_str(), |(_, plain)| plain);
-        let listed = METRICS.iter().find(|metric| metric.name == plain);
+        let listed = metrics().find(|metric| metric.name == plain);
         listed.map_or(Better::Lower, |metric| metric.better)
     }
 }
@@ -156,8 +161,10 @@ impl std::fmt::Display for MetricName {
 }
 
 impl Figures {
-    /// The figures of `outcome`, run under `bundle`.
-    pub fn of(outcome: &Outcome, bundle: &PolicyBundle) -> Self {
+    /// The figures of `outcome`, run under `bundle`. `capacities` are the requests per second that
+    /// one instance of each pool carries ([`capacities`](super::capacity::capacities)); without
+    /// them what rests on them is absent.
+    pub fn of(outcome: &Outcome, bundle: &PolicyBundle, capacities: &[Option<f64>]) -> Self {
         let mut figures = Self::default();
         let summaries = [
             ("ttft", &outcome.ttft),
@@ -170,6 +177,7 @@ impl Figures {
             figures.set_summary("", name, summary);
         }
         figures.set_counts("", &outcome.measured);
+        figures.set_promises("", &outcome.measured, outcome.within_slo);
         for class in &outcome.classes {
             let prefix = format!("{}.", class.name);
             let summaries = [("ttft", &class.ttft), ("tpot", &class.tpot), ("e2e", &class.e2e)];
@@ -177,9 +185,11 @@ impl Figures {
                 figures.set_summary(&prefix, name, summary);
             }
             figures.set_counts(&prefix, &class.measured);
+            figures.set_promises(&prefix, &class.measured, class.within_slo);
         }
         figures.set_rates(outcome);
         figures.set_costs(outcome, bundle);
+        figures.set_fleet(outcome, bundle, capacities);
         figures
     }
 
@@ -247,20 +257,6 @@ impl Figures {
         self.set("growth_rps", outcome.stability.growth_rps);
         self.set("stable", f64::from(u8::from(outcome.stability.stable)));
     }
-
-    fn set_costs(&mut self, outcome: &Outcome, bundle: &PolicyBundle) {
-        let cost = bundle.cost_per_hour();
-        let per_million = |tokens_per_s: f64| cost / (tokens_per_s * 3600.0) * 1e6;
-        let gpus = bundle
-            .pools
-            .iter()
-            .map(|pool| f64::from(pool.instances) * f64::from(pool.gpus_per_instance));
-        self.set("instances", f64::from(bundle.instances()));
-        self.set("gpus", gpus.sum());
-        self.set("cost_per_hour", cost);
-        self.set("cost_per_million_tokens", per_million(outcome.total_tokens_per_s));
-        self.set("cost_per_million_output_tokens", per_million(outcome.output_tokens_per_s));
-    }
 }
 
 #[cfg(test)]
@@ -298,12 +294,25 @@ mod tests {
         assert_eq!(figures.get("batch.injected_requests"), Some(0.0));
     }
 
+    /// Figures that only a fleet that changes has.
+    const OF_CHANGE: [&str; 6] = [
+        "slo_attainment_min",
+        "cost_total",
+        "gpu_hours",
+        "recovery_s_max",
+        "below_needed_s",
+        "cost_over_clairvoyant",
+    ];
+
     #[test]
-    fn every_listed_figure_but_the_fitness_is_filled_by_a_full_outcome() {
+    fn every_listed_figure_but_the_fitness_and_those_of_change_is_filled_by_a_full_outcome() {
         let bundle = crate::search::simulated::tests::bundle(2, 3.5);
         let summary = Summary { count: 1, p99_ms: 7.0, ..Summary::default() };
         let outcome = Outcome {
+            counts: Counts { injected: 4, ..Counts::default() },
             measured: Counts { injected: 4, completed: 3, rejected: 1, ..Counts::default() },
+            within_slo: 2,
+            window_s: 10.0,
             ttft: summary,
             tpot: summary,
             itl: summary,
@@ -313,11 +322,16 @@ mod tests {
             output_tokens_per_s: 50.0,
             ..Outcome::default()
         };
-        let figures = Figures::of(&outcome, &bundle);
+        let figures = Figures::of(&outcome, &bundle, &[]);
         for name in names() {
-            assert_eq!(figures.get(&name).is_some(), name != "fitness", "{name}");
+            let absent = name == "fitness" || OF_CHANGE.contains(&name.as_str());
+            assert_eq!(figures.get(&name).is_none(), absent, "{name}");
         }
         assert_eq!(figures.get("completed_ratio"), Some(0.75));
+        assert_eq!(figures.get("error_rate"), Some(0.25));
+        assert_eq!(figures.get("slo_attainment"), Some(0.5));
+        assert_eq!(figures.get("goodput_rps"), Some(0.2));
+        assert_eq!(figures.get("scale_ups"), Some(0.0));
         assert_eq!(figures.get("cost_per_hour"), Some(2.0 * 2.0 * 3.5));
         let per_million = figures.get("cost_per_million_tokens").expect("tokens were made");
         assert!((per_million - 14.0 / 0.36).abs() < 1e-9);

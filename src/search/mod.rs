@@ -11,9 +11,12 @@
 //! to read the journal and go on.
 
 pub mod candidate;
+pub mod capacity;
 pub mod cube;
 pub mod error;
 pub mod evaluate;
+pub mod fleet;
+mod fleet_metrics;
 pub mod journal;
 pub mod metric;
 pub mod objective;
@@ -25,6 +28,7 @@ mod read_knobs;
 pub mod relation;
 pub mod runs;
 pub mod score;
+pub mod setting;
 pub mod simulated;
 pub mod space;
 pub mod state;
@@ -32,6 +36,7 @@ pub mod study;
 pub mod template;
 
 pub use candidate::{Candidate, KnobValue};
+pub use capacity::{capacities, capacity_rps};
 pub use error::StudyError;
 pub use evaluate::{Evaluator, Job, Run, Sink, Stop};
 pub use journal::SearchEnd;

@@ -67,7 +67,7 @@ impl<'a> SimulatedEvaluator<'a> {
         let slot = self.trace(job.seed);
         let trace = slot.get().expect("`trace` filled the slot");
         let outcome = sim::simulate(&bundle, trace, &self.options, scratch);
-        let figures = Figures::of(&outcome, &bundle);
+        let figures = Figures::of(&outcome, &bundle, &[]);
         Run { seed: job.seed, stable: outcome.stability.stable, failed: None, figures }
     }
 }

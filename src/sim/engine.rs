@@ -330,6 +330,7 @@ impl Engine {
         self.last_event =
             self.last_event.max(self.next_step + self.run_step.times(u64::from(count - 1)));
         self.next_step = self.next_step + length;
+        self.last_step_end = self.next_step;
         self.run_length -= count;
     }
 

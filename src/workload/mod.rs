@@ -5,6 +5,7 @@
 //! changing one client, or one of its distributions, moves nothing else.
 
 pub mod arrivals;
+mod burst;
 mod cohort;
 pub mod files;
 pub mod generator;
@@ -19,11 +20,13 @@ mod read_client;
 mod read_lengths;
 mod read_profile;
 mod read_short;
+mod read_slo;
 #[cfg(test)]
 mod read_tests;
 pub mod replay;
 pub mod spec;
 mod starts;
+mod steady;
 pub mod trace;
 pub mod user;
 
@@ -31,7 +34,7 @@ pub use arrivals::Arrivals;
 pub use generator::{Generator, Limits, generate};
 pub use lengths::{Binned, Clamp, Empirical, LENGTH_MAX, Lengths};
 pub use offered::Offered;
-pub use profile::{Diurnal, Point, Profile, Spike, Surge};
+pub use profile::{Burst, Diurnal, Point, Profile, Spike, Surge};
 pub use replay::Replay;
 pub use spec::{
     ClientSpec, ClosedLoop, FileDigest, Growth, Pacing, Part, Prefix, Prompt, RateMode, Sessions,

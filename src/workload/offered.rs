@@ -2,12 +2,14 @@
 
 use crate::base::{Rng, Span, Stream};
 
-use super::spec::{ARRIVAL_MAX, ClientSpec, ClosedLoop, Growth, WorkloadSpec};
+use super::spec::{ARRIVAL_MAX, ClientSpec, ClosedLoop, Growth, Window, WorkloadSpec};
 
 /// Draws per distribution behind [`WorkloadSpec::offered`], shared among the clients.
 const PROFILE_DRAWS: usize = 1 << 22;
 /// Evaluations of rates behind the peak of curves, shared among the clients.
 const PEAK_POINTS: usize = 1 << 21;
+/// Rates that differ by less than this part of them are the same.
+const ALIKE: f64 = 1e-9;
 /// Over what the mean is taken where neither the workload nor its curves end.
 const DAY: Span = Span::from_us(86_400_000_000);
 
@@ -32,6 +34,16 @@ struct Load<'a> {
     rate: f64,
 }
 
+impl<'a> Load<'a> {
+    /// Of an open client with `rate` arrivals per second.
+    fn of(client: &'a ClientSpec, rate: f64) -> Self {
+        Self { client, rate: client.rounds() * 1e6 / client.arrivals.mean_gap_us(rate) }
+    }
+}
+
+/// A stretch of time.
+type Stretch = (Span, Span);
+
 impl WorkloadSpec {
     /// What this workload asks of a fleet. Mean lengths come from draws with a fixed seed (a
     /// relative error of about 1 %, more under heavy tails); mean rates are exact to the
@@ -46,20 +58,21 @@ impl WorkloadSpec {
         let extent = self.extent();
         for (index, (client, rate)) in self.clients.iter().zip(self.client_rates()).enumerate() {
             let mut rng = Rng::new(0, Stream::Lengths, index as u64);
-            let (rounds, prompt_mean, answer_mean) = client.session_means(&mut rng, draws);
+            let (prompt_mean, answer_mean) = client.session_means(&mut rng, draws);
             let mean = if let Some(rate) = client.answered_rate() {
                 steady += rate;
                 rate
             } else {
-                let rate = rounds * 1e6 / client.arrivals.mean_gap_us(rate);
-                loads.push(Load { client, rate });
-                rate * client.mean_factor(extent)
+                let load = Load::of(client, rate);
+                let mean = load.rate * client.mean_factor(extent);
+                loads.push(load);
+                mean
             };
             requests += mean;
             input += mean * prompt_mean;
             output += mean * answer_mean;
         }
-        let mut peak = steady + peak(&loads, extent);
+        let mut peak = steady + peak(&loads, extent).0;
         if let Some(replay) = &self.replay {
             let recorded = replay.offered();
             let mean = recorded.requests_per_s_mean;
@@ -83,8 +96,21 @@ impl WorkloadSpec {
         self.offered().requests_per_s
     }
 
+    /// When most is offered before `end`: the middle of the stretch in which the rate of all
+    /// clients together is highest (the first of several), or of the busiest minute of a recorded
+    /// trace where that asks for more. Of a load that never moves, the middle of the whole.
+    pub fn peak_time(&self, end: Span) -> Span {
+        let rates = self.clients.iter().zip(self.client_rates());
+        let open = rates.filter(|(client, _)| client.answered_rate().is_none());
+        let loads: Vec<Load> = open.map(|(client, rate)| Load::of(client, rate)).collect();
+        let (rate, (from, to)) = peak(&loads, end);
+        let middle = Span::from_us(from.as_us().midpoint(to.as_us()));
+        let recorded = self.replay.as_ref().map(|replay| replay.peak(end));
+        recorded.filter(|(recorded, _)| *recorded > rate).map_or(middle, |(_, at)| at)
+    }
+
     /// Over what means are taken.
-    fn extent(&self) -> Span {
+    pub(super) fn extent(&self) -> Span {
         let ends = self.clients.iter().flat_map(|client| {
             let windows = client.windows.last().map(|window| window.end);
             [windows, client.profile.as_ref().map(|profile| profile.extent())]
@@ -96,7 +122,7 @@ impl WorkloadSpec {
 
 impl ClientSpec {
     /// Requests per second of a client whose next request waits for an answer.
-    fn answered_rate(&self) -> Option<f64> {
+    pub(super) fn answered_rate(&self) -> Option<f64> {
         let per_user = |think: Span| 1.0 / think.as_secs().max(1.0);
         if let Some(ClosedLoop { users, think_time }) = self.closed_loop {
             return Some(f64::from(users) * per_user(think_time));
@@ -105,33 +131,43 @@ impl ClientSpec {
         single.map(|sessions| per_user(sessions.think_time))
     }
 
-    /// Requests per arrival, and mean prompt and answer tokens of a request.
-    fn session_means(&self, rng: &mut Rng, draws: u32) -> (f64, f64, f64) {
+    /// Requests per arrival.
+    pub(super) fn rounds(&self) -> f64 {
+        self.sessions.map_or(1.0, |sessions| f64::from(sessions.max_rounds))
+    }
+
+    /// Mean prompt and answer tokens of a request.
+    fn session_means(&self, rng: &mut Rng, draws: u32) -> (f64, f64) {
         let prefix = self.prefix.as_ref().map_or(0.0, |prefix| f64::from(prefix.length));
         let new = self.prompt.mean(rng, draws);
         let answer = self.output.mean(rng, draws);
-        let Some(sessions) = &self.sessions else { return (1.0, prefix + new, answer) };
-        let rounds = f64::from(sessions.max_rounds);
-        let conversation = match sessions.growth {
-            Growth::Accumulate => (rounds - 1.0) / 2.0 * (new + answer),
-            Growth::None => 0.0,
+        let conversation = match self.sessions.map(|sessions| sessions.growth) {
+            Some(Growth::Accumulate) => (self.rounds() - 1.0) / 2.0 * (new + answer),
+            Some(Growth::None) | None => 0.0,
         };
-        (rounds, prefix + new + conversation, answer)
+        (prefix + new + conversation, answer)
     }
 
     /// The mean multiple of the nominal rate from the start to `end`.
-    fn mean_factor(&self, end: Span) -> f64 {
+    pub(super) fn mean_factor(&self, end: Span) -> f64 {
+        if self.windows.is_empty() {
+            return self.part(Span::ZERO, end) / end.as_secs();
+        }
+        self.windows.iter().map(|window| self.window_factor(window, end)).sum()
+    }
+
+    /// What `window`, one of its own, contributes to the mean multiple up to `end`.
+    pub(super) fn window_factor(&self, window: &Window, end: Span) -> f64 {
+        window.rate * self.part(window.start.min(end), window.end.min(end)) / end.as_secs()
+    }
+
+    /// Seconds from `start` to `end`, each counted by the factor of the curve.
+    fn part(&self, start: Span, end: Span) -> f64 {
         let until = |time: Span| match &self.profile {
             Some(profile) if time > Span::ZERO => profile.mean(time) * time.as_secs(),
             _ => time.as_secs(),
         };
-        if self.windows.is_empty() {
-            return until(end) / end.as_secs();
-        }
-        let inside = self.windows.iter().map(|window| {
-            window.rate * (until(window.end.min(end)) - until(window.start.min(end)))
-        });
-        inside.sum::<f64>() / end.as_secs()
+        until(end) - until(start)
     }
 
     /// The multiple of the nominal rate at `time`.
@@ -146,12 +182,12 @@ impl ClientSpec {
     }
 }
 
-/// The highest rate of all `loads` together before `end`.
-fn peak(loads: &[Load], end: Span) -> f64 {
+/// The highest rate of all `loads` together before `end`, and the first stretch with it.
+fn peak(loads: &[Load], end: Span) -> (f64, Stretch) {
     let (curves, steps): (Vec<&Load>, Vec<&Load>) =
         loads.iter().partition(|load| load.client.profile.is_some());
     if curves.is_empty() {
-        return steps_peak(&steps);
+        return steps_peak(&steps, end);
     }
     let points = (PEAK_POINTS / loads.len()).clamp(64, 4096) as u64;
     let even = (0..points).map(|i| Span::from_us(end.as_us() / points * i));
@@ -165,7 +201,7 @@ fn peak(loads: &[Load], end: Span) -> f64 {
             let before = corners.iter().map(|at| at.as_us().saturating_sub(1));
             times.extend(before.map(Span::from_us));
             times.extend(&corners);
-            times.push(Span::from_us(end.as_us() - 1));
+            times.push(Span::from_us(end.as_us().saturating_sub(1)));
         }
     }
     times.sort_unstable();
@@ -173,11 +209,17 @@ fn peak(loads: &[Load], end: Span) -> f64 {
     // Too many corners for too many clients: a part of them will do.
     let stride = (times.len() * loads.len() / (8 * PEAK_POINTS)).max(1);
     let sum = |time: Span| loads.iter().map(|load| load.rate * load.client.factor(time)).sum();
-    times.into_iter().step_by(stride).map(sum).fold(0.0, f64::max)
+    let rates: Vec<(Span, f64)> = times.into_iter().step_by(stride).map(|t| (t, sum(t))).collect();
+    let peak = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    let is_high = |(_, rate): &&(Span, f64)| *rate >= peak * (1.0 - ALIKE);
+    let mut high = rates.iter().skip_while(|point| !is_high(point)).take_while(is_high);
+    let from = high.next().map_or(Span::ZERO, |(time, _)| *time);
+    (peak, (from, high.last().map_or(from, |(time, _)| *time)))
 }
 
-/// The highest sum of rates that move in steps; at one instant ends come before starts.
-fn steps_peak(loads: &[&Load]) -> f64 {
+/// The highest sum of rates that move in steps, and the first stretch with it; at one instant ends
+/// come before starts.
+fn steps_peak(loads: &[&Load], end: Span) -> (f64, Stretch) {
     let mut edges: Vec<(Span, f64)> = Vec::new();
     for load in loads {
         if load.client.windows.is_empty() {
@@ -188,20 +230,28 @@ fn steps_peak(loads: &[&Load]) -> f64 {
             edges.push((window.end, -load.rate * window.rate));
         }
     }
+    edges.retain(|(time, _)| *time < end);
     edges.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let (mut now, mut peak) = (0.0_f64, 0.0_f64);
-    for (_, change) in edges {
+    let (mut stretch, mut is_high) = ((Span::ZERO, end), true);
+    for (time, change) in edges {
+        if is_high && change < 0.0 {
+            (stretch.1, is_high) = (time, false);
+        }
         now += change;
+        if now > peak * (1.0 + ALIKE) {
+            (stretch, is_high) = ((time, end), true);
+        }
         peak = peak.max(now);
     }
-    peak
+    (peak, stretch)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::RateMode;
     use crate::workload::profile::{Diurnal, Point, Profile, Spike, Surge};
-    use crate::workload::{RateMode, Window};
     use std::sync::Arc;
 
     fn hours(hours: u64) -> Span {
@@ -247,6 +297,30 @@ mod tests {
         let busy = Window { rate: 3.0, ..Window::new(hours(3), hours(4)) };
         spec.clients[0].windows = vec![Window::new(hours(0), hours(2)), busy];
         near(spec.offered(), 30.0, 10.0 * 5.0 / 4.0);
+    }
+
+    #[test]
+    fn the_peak_is_the_middle_of_the_highest_stretch() {
+        let spike = Spike { at: hours(3), duration: hours(2), surge: Surge::Times(2.0) };
+        let spiked = with(Profile { spikes: vec![spike], ..Profile::default() });
+        let near = |found: Span, hours_: f64| {
+            let found = found.as_secs() / 3600.0;
+            assert!((found - hours_).abs() < 1e-3, "{found} h, not {hours_} h");
+        };
+        near(spiked.peak_time(hours(24)), 4.0);
+        near(spiked.peak_time(hours(2)), 1.0);
+        let diurnal = Diurnal { peak: hours(14), peak_to_trough: 4.0, period: hours(24) };
+        let wave = with(Profile { diurnal: Some(diurnal), ..Profile::default() });
+        let found = wave.peak_time(hours(48)).as_secs() / 3600.0;
+        assert!((found - 14.0).abs() < 0.02, "{found}");
+
+        let mut windows = with(Profile::default());
+        windows.clients[0].profile = None;
+        near(windows.peak_time(hours(8)), 4.0);
+        let busy = |from, to, rate| Window { rate, ..Window::new(hours(from), hours(to)) };
+        windows.clients[0].windows = vec![busy(0, 2, 1.0), busy(2, 3, 3.0), busy(5, 9, 3.0)];
+        near(windows.peak_time(hours(24)), 2.5);
+        near(windows.peak_time(hours(1)), 0.5);
     }
 
     #[test]

@@ -27,6 +27,26 @@ pub struct Profile {
     pub diurnal: Option<Diurnal>,
     /// Short stretches of another rate.
     pub spikes: Vec<Spike>,
+    /// What multiplies all of this, once, whatever else repeats; not overlapping.
+    pub bursts: Vec<Burst>,
+}
+
+/// A stretch of more load, or of less.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Burst {
+    /// Its start.
+    pub at: Span,
+    /// Its length; above zero.
+    pub duration: Span,
+    /// The multiple of the load; above 0.
+    pub factor: f64,
+}
+
+impl Burst {
+    /// Its end.
+    pub fn end(&self) -> Span {
+        self.at + self.duration
+    }
 }
 
 /// A corner.
@@ -103,7 +123,8 @@ impl Profile {
     pub fn extent(&self) -> Span {
         let point = self.points.last().map(|point| point.at);
         let spikes = self.spikes.iter().map(|spike| spike.at + spike.duration);
-        let once = spikes.chain(point).max();
+        let bursts = self.bursts.iter().map(Burst::end);
+        let once = spikes.chain(point).chain(bursts).max();
         let wave = self.diurnal.map(|diurnal| diurnal.period);
         [self.period.or(once), wave].into_iter().flatten().max().unwrap_or(Span::ZERO)
     }
@@ -125,12 +146,13 @@ impl Profile {
         let mut end = period;
         let (from, slope) = self.line(local, &mut end);
         let surge = self.surge(local, &mut end);
-        let end = cycle.saturating_add(end).min(ARRIVAL_MAX.as_us().max(now + 1));
+        let mut end = cycle.saturating_add(end).min(ARRIVAL_MAX.as_us().max(now + 1));
+        let burst = self.burst(now, &mut end);
         let flat = |from, end| Piece { end, from, slope: 0.0, wave: None };
         let scale = match surge {
-            Some(Surge::Level(level)) => return flat(level, end),
-            Some(Surge::Times(factor)) => factor,
-            None => 1.0,
+            Some(Surge::Level(level)) => return flat(level * burst, end),
+            Some(Surge::Times(factor)) => factor * burst,
+            None => burst,
         };
         let (from, slope) = (from * scale, slope * scale);
         match self.diurnal {
@@ -170,6 +192,21 @@ impl Profile {
         };
         let slope = (right.1 - left.1) / (right.0 - left.0) as f64;
         (left.1 + slope * (i128::from(local) - left.0) as f64, slope)
+    }
+
+    /// What a burst at `now` multiplies by; `end` becomes its next edge if that is earlier.
+    fn burst(&self, now: u64, end: &mut u64) -> f64 {
+        let mut factor = 1.0;
+        for burst in &self.bursts {
+            let (start, stop) = (burst.at.as_us(), burst.end().as_us());
+            if now < start {
+                *end = (*end).min(start);
+            } else if now < stop {
+                *end = (*end).min(stop);
+                factor = burst.factor;
+            }
+        }
+        factor
     }
 
     /// What the spikes at `local` do together; `end` becomes the next edge if that is earlier.
@@ -333,6 +370,7 @@ mod tests {
                 Spike { at: HOUR.times(3), duration: HOUR, surge: Surge::Times(3.0) },
                 Spike { at: HOUR.times(20), duration: HOUR.times(2), surge: Surge::Level(0.5) },
             ],
+            bursts: vec![],
         }
     }
 
@@ -376,6 +414,23 @@ mod tests {
         assert_eq!(at(&profile, 240), at(&bare, 240));
         assert_eq!(at(&profile, 21 * 60), 0.5);
         assert_eq!(at(&profile, (24 + 21) * 60), 0.5);
+    }
+
+    #[test]
+    fn a_burst_comes_once_where_spikes_repeat() {
+        let calm = Profile { period: Some(HOUR.times(24)), ..all_at_once() };
+        let burst = Burst { at: HOUR.times(20), duration: HOUR.times(2), factor: 3.0 };
+        let burst = Profile { bursts: vec![burst], ..calm.clone() };
+        for hour in [19, 22, 23, 24 + 20, 48 + 21] {
+            let at = HOUR.times(hour);
+            assert_eq!(burst.factor(at), calm.factor(at), "{hour} h");
+        }
+        for hour in [20, 21] {
+            let at = HOUR.times(hour);
+            assert!((burst.factor(at) / calm.factor(at) - 3.0).abs() < 1e-12, "{hour} h");
+        }
+        assert_eq!(Profile::default().extent(), Span::ZERO);
+        assert_eq!(burst.extent(), HOUR.times(24));
     }
 
     #[test]
@@ -427,6 +482,7 @@ mod tests {
                 period: period.map(|hours| HOUR.times(hours)),
                 diurnal: waves.then(|| wave(ratio)),
                 spikes: vec![Spike { at: HOUR.times(2), duration: HOUR, surge }],
+                bursts: vec![Burst { at: HOUR.times(9), duration: HOUR, factor: 2.5 }],
             };
             let mut rng = Rng::new(seed, Stream::Arrivals, 0);
             let mut walk = Walk::new(Arc::new(profile.clone()), 0);
@@ -440,7 +496,7 @@ mod tests {
                 if now == 0 { continue }
                 let integral = profile.mean(Span::from_us(now)) * now as f64;
                 // The arrival is cut to the microsecond.
-                let factor_max = 25.0;
+                let factor_max = 60.0;
                 prop_assert!(
                     integral <= spent + 0.1 && spent - integral < 2.0 * factor_max,
                     "{now}: {integral} {spent}"

@@ -14,6 +14,7 @@ use super::profile::{Profile, Surge};
 use super::read_client::{is_blank, read_client};
 use super::read_profile::read_profile;
 use super::read_short::read_short;
+use super::read_slo::read_slo;
 use super::spec::{ARRIVAL_MAX, CLIENTS_MAX, ClientSpec, RATE_MAX, REQUESTS_MAX, WorkloadSpec};
 
 /// A rate this low or lower sends nothing in the 53 days that the clock lasts.
@@ -85,7 +86,7 @@ fn read_full(node: &Node, open: OpenFile<'_>, problems: &mut Problems) -> Option
     if let Some(targets) = targets {
         let message = "`goodput_slo_targets` has no effect here";
         let problem = fields.problems().warning(targets.at, message);
-        problem.label("constraints and objectives of a search name their own targets");
+        problem.label("`slo` says what classes were promised");
     }
     let (horizon, num_requests, seed) = read_limits(&mut fields, "horizon");
     let limits = WorkloadSpec { horizon, num_requests, seed, ..WorkloadSpec::default() };
@@ -107,6 +108,7 @@ fn read_full(node: &Node, open: OpenFile<'_>, problems: &mut Problems) -> Option
         let message = format!("a workload has from 1 to {CLIENTS_MAX} clients");
         fields.error("clients", message).label(format!("there are {}", spec.clients.len()));
     }
+    spec.targets = read_slo(&mut fields, &spec.class_names());
     fields.finish();
     Some(spec)
 }

@@ -42,6 +42,7 @@ fn read_map(node: &Node, problems: &mut Problems) -> Option<Profile> {
         period: read_period(&mut fields),
         diurnal: read_diurnal(&mut fields),
         spikes,
+        bursts: Vec::new(),
     };
     fields.finish();
     Some(profile)

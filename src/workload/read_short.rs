@@ -9,6 +9,7 @@ use super::read::{read_limits, read_rate};
 use super::read_client::read_class;
 use super::read_lengths::{read_short_arrivals, read_short_lengths};
 use super::read_profile::read_profile;
+use super::read_slo::read_slo;
 use super::spec::{RateMode, WorkloadSpec};
 
 pub(super) fn read_short(
@@ -34,10 +35,11 @@ pub(super) fn read_short(
     mode.slo_class = read_class(&mut fields);
     let (horizon, num_requests, seed) = read_limits(&mut fields, "duration");
     let profile = read_profile(&mut fields, "profile");
+    let targets = read_slo(&mut fields, std::slice::from_ref(&mode.slo_class));
     fields.finish();
     let mut spec = WorkloadSpec::rate_mode(mode);
     spec.clients[0].profile = profile.map(Arc::new);
-    Some(WorkloadSpec { horizon, num_requests, seed, ..spec })
+    Some(WorkloadSpec { horizon, num_requests, seed, targets, ..spec })
 }
 
 fn gaussian(lengths: &PresetLengths) -> Lengths {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::base::{ClientId, Rng, SimTime, Span, Stream};
 
 use super::offered::Offered;
+use super::profile::Burst;
 use super::starts::NEVER_US;
 use super::trace::{Chain, NO_CHAIN, Request};
 
@@ -15,11 +16,12 @@ use super::trace::{Chain, NO_CHAIN, Request};
 pub const SPREAD: Span = Span::from_us(30_000_000);
 /// The highest multiple of a recorded rate.
 pub const SCALE_MAX: f64 = 1000.0;
+const MINUTE_US: u64 = 60_000_000;
 
 /// The requests of a trace file, in order of arrival.
 #[derive(Clone, PartialEq)]
 pub struct Replay {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Arc<[Row]>,
     /// What the rows share; a chain's parent is one of these.
     pub(super) chains: Vec<Chain>,
     pub(super) clients: Vec<ReplayClient>,
@@ -28,6 +30,8 @@ pub struct Replay {
     /// says, one more with the probability of the rest, the first in its place and each other one
     /// at a random time within [`SPREAD`] around it, with tokens of its own.
     pub(super) scale: f64,
+    /// What multiplies the scale for a while.
+    pub(super) burst: Option<Burst>,
     /// When arrivals end.
     pub(super) end: Span,
     /// FNV-1a of the file.
@@ -67,6 +71,7 @@ impl fmt::Debug for Replay {
             .field("last", &self.rows.last())
             .field("clients", &self.clients)
             .field("scale", &self.scale)
+            .field("burst", &self.burst)
             .field("end", &self.end)
             .field("fnv1a", &self.fnv1a)
             .finish_non_exhaustive()
@@ -89,34 +94,68 @@ impl Replay {
         self.end
     }
 
-    /// What it asks of a fleet; the peak is that of its busiest minute.
-    pub(super) fn offered(&self) -> Offered {
-        const MINUTE_US: u64 = 60_000_000;
+    /// The multiple of the recorded rate at `us`.
+    fn scale_at(&self, us: u64) -> f64 {
+        let burst = self.burst.filter(|b| b.at.as_us() <= us && us < b.end().as_us());
+        burst.map_or(self.scale, |burst| self.scale * burst.factor)
+    }
+
+    /// The highest multiple of the recorded rate.
+    pub(super) fn scale_max(&self) -> f64 {
+        self.burst.map_or(self.scale, |burst| self.scale * burst.factor.max(1.0))
+    }
+
+    /// Its requests by minute, its burst counted in and its scale not.
+    fn minutes(&self) -> Vec<f64> {
         let minutes = self.end.as_us().div_ceil(MINUTE_US).max(1) as usize;
-        let mut counts = vec![0_u32; minutes];
-        let (mut minute, mut input, mut output) = (0, 0.0, 0.0);
-        for row in &self.rows {
+        let mut counts = vec![0.0; minutes];
+        let (mut minute, mut weight) = (0, 1.0);
+        for row in self.rows.iter() {
             if row.us != NEVER_US {
                 minute = (row.us / MINUTE_US) as usize;
+                weight = self.scale_at(row.us) / self.scale;
             }
-            counts[minute.min(minutes - 1)] += 1;
+            counts[minute.min(minutes - 1)] += weight;
+        }
+        counts
+    }
+
+    /// What it asks of a fleet; the peak is that of its busiest minute.
+    pub(super) fn offered(&self) -> Offered {
+        let counts = self.minutes();
+        let (mut input, mut output) = (0.0, 0.0);
+        for row in self.rows.iter() {
             input += f64::from(row.input);
             output += f64::from(row.output);
         }
         let rows = self.rows.len().max(1) as f64;
-        let mean = self.scale * rows / self.end.as_secs().max(1e-6);
-        let peak = counts.into_iter().max().unwrap_or(0);
+        let requests = if self.burst.is_some() { counts.iter().sum() } else { rows };
+        let mean = self.scale * requests / self.end.as_secs().max(1e-6);
+        let peak = counts.into_iter().fold(0.0, f64::max);
         Offered {
-            requests_per_s: mean.max(self.scale * f64::from(peak) / 60.0),
+            requests_per_s: mean.max(self.scale * peak / 60.0),
             requests_per_s_mean: mean,
             input_tokens_mean: input / rows,
             output_tokens_mean: output / rows,
         }
     }
 
+    /// Its busiest minute before `end`, as requests per second and the middle of it.
+    pub(super) fn peak(&self, end: Span) -> (f64, Span) {
+        let mut busiest = (0.0, Span::ZERO);
+        for (minute, count) in self.minutes().into_iter().enumerate() {
+            let start = Span::from_us(MINUTE_US * minute as u64);
+            if start < end && self.scale * count / 60.0 > busiest.0 {
+                let middle = Span::from_us(MINUTE_US * minute as u64 + MINUTE_US / 2);
+                busiest = (self.scale * count / 60.0, middle.min(end));
+            }
+        }
+        busiest
+    }
+
     /// How many sets of chains its copies need.
     pub(super) fn copies(&self) -> u32 {
-        self.scale.ceil().max(1.0) as u32
+        self.scale_max().ceil().max(1.0) as u32
     }
 }
 
@@ -168,7 +207,8 @@ impl Player {
         while let Some(row) = replay.rows.get(self.next) {
             // A copy may come before its row.
             let spread = SPREAD.as_us().min(replay.end.as_us() / 2);
-            let earliest = if replay.scale > 1.0 { row.us.saturating_sub(spread) } else { row.us };
+            let early = replay.scale_max() > 1.0;
+            let earliest = if early { row.us.saturating_sub(spread) } else { row.us };
             if earliest > self.due_us() {
                 return;
             }
@@ -177,9 +217,10 @@ impl Player {
             while replay.rows.get(self.next).is_some_and(|round| round.us == NEVER_US) {
                 self.next += 1;
             }
-            let part = replay.scale.fract();
+            let scale = replay.scale_at(row.us);
+            let part = scale.fract();
             let one_more = part > 0.0 && self.rng.uniform() < part;
-            let copies = replay.scale.trunc() as u32 + u32::from(one_more);
+            let copies = scale.trunc() as u32 + u32::from(one_more);
             for copy in 0..copies {
                 let moved = copy > 0 && spread > 0;
                 let us = if moved { self.near(row.us, spread) } else { row.us };

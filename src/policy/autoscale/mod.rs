@@ -4,6 +4,7 @@
 //! out what minimum, maximum, cooldowns and capacity allow.
 
 mod oracle;
+mod read;
 mod scheduled;
 mod thresholds;
 
@@ -11,6 +12,7 @@ use crate::base::{InstanceId, SimTime, Span};
 use crate::policy::signals::{Quantiles, Samples, Signal};
 
 pub use oracle::Foresight;
+pub(super) use read::read_autoscaling;
 
 /// How a fleet scales.
 #[derive(Clone, Debug, PartialEq)]

@@ -172,7 +172,7 @@ impl<'w> Rows<'w> {
         let think_time = self.wishes.think_time.unwrap_or(Span::ZERO);
         let client = |(name, tenant, class)| ReplayClient { name, tenant, class, think_time };
         let clients = self.clients.in_order().into_iter().map(client).collect();
-        Some(Replay { rows, chains, clients, scale, end, fnv1a })
+        Some(Replay { rows: rows.into(), chains, clients, scale, burst: None, end, fnv1a })
     }
 
     /// Says what was put right.
