@@ -193,7 +193,9 @@ impl Collector {
         self.timeline.refused(now);
         self.last_change = self.last_change.max(now);
         if live.instance == NOWHERE {
-            self.record(live, |record| record.state = state);
+            self.record(live, |record| {
+                (record.state, record.preemptions) = (state, live.preemptions);
+            });
         } else {
             let known = live.first_token <= now;
             self.unanswered(live, live.instance, state, known);
@@ -317,7 +319,10 @@ impl Collector {
         } else {
             self.count(live, |counts| &mut counts.queued);
         }
-        let Some(instance) = instance else { return };
+        let Some(instance) = instance else {
+            self.record(live, |record| record.preemptions = live.preemptions);
+            return;
+        };
         let state = if running { RequestState::Running } else { RequestState::Queued };
         self.unanswered(live, instance, state, live.first_token != SimTime::NEVER);
     }
