@@ -101,7 +101,9 @@ impl RunReport {
                     let rps = rate(*rps);
                     writeln!(text, "  one {name} instance carries {rps} requests/s within the SLO")
                 }
-                None => writeln!(text, "  no {name} instance keeps the SLO at any rate"),
+                None => {
+                    writeln!(text, "  no {name} instance keeps 99 % within the SLO at any rate")
+                }
             };
         }
         let (Some(ratio), Some(below)) =

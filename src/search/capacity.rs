@@ -1,9 +1,10 @@
 //! What one instance carries: the yardstick of a fleet that knew the future.
 
-use super::runs::{Offer, RunLength, RunWishes, run_length};
+use super::runs::{Offer, RunLength, RunWishes, residence_s, run_length};
 use crate::base::{SimTime, Span};
-use crate::policy::{Admission, PolicyBundle, Pool, Routing};
+use crate::policy::{Admission, Batching, PolicyBundle, Pool, Routing};
 use crate::sim::{Scratch, simulate};
+use crate::workload::spec::RATE_MAX;
 use crate::workload::{Limits, WorkloadSpec, generate};
 
 /// The share of requests that must be kept within the targets of their class.
@@ -14,8 +15,9 @@ const TOLERANCE: f64 = 0.01;
 const SEEDS: [u64; 3] = [1, 2, 3];
 /// Least requests that are measured under one seed: a promise to 99 of 100 needs some thousands.
 const MEASURED_MIN: f64 = 4000.0;
-/// How often a first guess is doubled or halved at most.
-const DOUBLINGS_MAX: u32 = 16;
+/// An instance that cannot keep its promise while requests, one at a time, would keep it busy for
+/// this share of the time cannot keep it at all.
+const IDLE: f64 = 0.01;
 
 /// The highest steady rate in requests per second that one instance of `bundle.pools[pool]`
 /// carries under the promises of `workload`, to 1 %: its queue does not grow, and at least
@@ -49,6 +51,8 @@ struct Bench<'a> {
     length: RunLength,
     /// A rate that fills its batch, in requests per second.
     guess: f64,
+    /// A rate at which it is idle but for [`IDLE`] of the time.
+    idle: f64,
     scratch: Scratch,
 }
 
@@ -70,7 +74,9 @@ impl<'a> Bench<'a> {
         let mut length = run_length(&RunWishes::default(), &alone, &bundle.batching, &offer);
         length.warm_up += workload.settling();
         length.duration = length.duration.map(|duration| duration + workload.settling());
-        let residence = super::runs::residence_s(&alone, &bundle.batching, &offer);
+        let one_by_one = Batching { max_running: 1, ..bundle.batching };
+        let [residence, service] = [&bundle.batching, &one_by_one]
+            .map(|batching| residence_s(&alone, batching, &offer).max(1e-6));
         let bundle = PolicyBundle {
             pools: vec![alone],
             admission: Admission::AlwaysAdmit,
@@ -78,8 +84,9 @@ impl<'a> Bench<'a> {
             autoscaling: None,
             ..bundle.clone()
         };
-        let guess = f64::from(bundle.batching.max_running) / residence.max(1e-6);
-        Some(Self { bundle, workload, length, guess, scratch: Scratch::default() })
+        let guess = f64::from(bundle.batching.max_running) / residence;
+        let (idle, scratch) = (IDLE / service, Scratch::default());
+        Some(Self { bundle, workload, length, guess, idle, scratch })
     }
 
     fn capacity_rps(mut self) -> Option<f64> {
@@ -100,7 +107,7 @@ impl<'a> Bench<'a> {
         let carried = self.carries(self.guess);
         let factor = if carried { 2.0 } else { 0.5 };
         let mut rate = self.guess;
-        for _ in 0..DOUBLINGS_MAX {
+        while (self.idle..RATE_MAX).contains(&rate) {
             let next = rate * factor;
             if self.carries(next) != carried {
                 return Some((rate.min(next), rate.max(next)));
