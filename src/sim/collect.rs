@@ -376,13 +376,15 @@ impl Collector {
             outcome.output_tokens_per_s = self.output_tokens as f64 / window_s;
             outcome.total_tokens_per_s = (self.input_tokens + self.output_tokens) as f64 / window_s;
         }
-        let possible_s = match &outcome.fleet {
-            None => window_s * self.output_time.len() as f64,
+        let ready = match &outcome.fleet {
+            None => self.output_time.len() as f64,
             Some(fleet) => {
                 let ready_ps = fleet.pools.iter().map(|pool| pool.ready_in_window_ps);
-                ready_ps.sum::<u128>() as f64 / 1e12
+                let window_ps = self.end.since(self.warm_up).as_ps();
+                ready_ps.sum::<u128>() as f64 / window_ps as f64
             }
         };
+        let possible_s = window_s * ready;
         if possible_s > 0.0 {
             outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }

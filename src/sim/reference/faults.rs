@@ -207,7 +207,7 @@ impl Cluster<'_> {
             if self.control.pools[pool].lacks_capacity && self.zone_for(pool).is_some() {
                 self.control.pools[pool].lacks_capacity = false;
                 self.note_all(now, Some(pool), Happening::CapacityBack);
-                self.look_again(now);
+                self.look_again(now, pool);
             }
         }
     }

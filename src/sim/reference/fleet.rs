@@ -219,18 +219,13 @@ impl Cluster<'_> {
             .cloned()
     }
 
-    /// Launches what is missing, where it can be launched.
-    pub fn look_again(&mut self, now: SimTime) {
-        for pool in 0..self.setting.bundle.pools.len() {
-            while self.present(pool) < self.control.pools[pool].desired {
-                let Some(at) = self.vacant_place(pool) else { break };
-                let Some(zone) = self.zone_for(pool) else {
-                    self.lack_capacity(now, pool);
-                    break;
-                };
-                let delay = self.launch(now, at, zone);
-                self.events.insert((now + delay, Kind::Ready, at as u64, 0));
-            }
+    /// Launches what is missing in `pool`, where it can be launched.
+    pub fn look_again(&mut self, now: SimTime, pool: usize) {
+        while self.present(pool) < self.control.pools[pool].desired {
+            let Some(at) = self.vacant_place(pool) else { return };
+            let Some(zone) = self.zone_for(pool) else { return self.lack_capacity(now, pool) };
+            let delay = self.launch(now, at, zone);
+            self.events.insert((now + delay, Kind::Ready, at as u64, 0));
         }
     }
 
@@ -282,7 +277,7 @@ impl Cluster<'_> {
             }
         }
         self.end_if_drained(now, at);
-        self.look_again(now);
+        self.look_again(now, self.places[at].pool);
     }
 
     /// Ends an instance that drains and has no requests.
@@ -309,7 +304,7 @@ impl Cluster<'_> {
         (place.trouble, place.isolated, place.noted) = (None, false, false);
         self.enter(now, at, State::Vacant);
         self.note(now, at, Happening::Terminated);
-        self.look_again(now);
+        self.look_again(now, self.places[at].pool);
     }
 
     /// The instance restarts or is repaired.

@@ -213,7 +213,7 @@ impl Cluster<'_> {
         (control.last_launch, control.last_order) = (Some(now), Some(now));
         control.unsettled = cooldown_from == CooldownFrom::Ready;
         self.note_order(now, pool, Happening::ScaleUp { count, reason: order.reason });
-        self.look_again(now);
+        self.look_again(now, pool);
     }
 
     /// Lowers the number of instances that should be there; says whether it did.
