@@ -111,7 +111,7 @@ fn a_fleet_in_which_nothing_changes_is_a_static_one() {
         let Scenario { bundle, trace, conditions, options } = scenario;
         let mut scratch = Scratch::default();
         let fixed = simulate(bundle, trace, options, &mut scratch);
-        let timeline = Some(Span::from_us(1 + trace.end.as_us() / 7));
+        let timeline = Some(Span::from_us(1000 + trace.end.as_us() / 7));
         let options = RunOptions { timeline, ..*options };
         let mut moving = simulate_under(bundle, trace, conditions, &options, &mut scratch);
         same("has a fleet", &[moving.fleet.take().is_some()], &[true])?;

@@ -11,25 +11,17 @@ use crate::config::{Defaults, Node, Problems, Value};
 use crate::policy::{PolicyBundle, read_bundle};
 use crate::report::number::{decimal, plural};
 use crate::scenario::{Conditions, FAULTS_MAX, Scenario, Setting, read_scenario};
-use crate::search::runs::{Offer, RunLength, RunWishes, run_length};
-use crate::search::setting::{fleet_names, setting, with_burst};
+use crate::search::read::KEPT_MAX;
+use crate::search::runs::{Offer, RunLength, RunWishes, fleet_wishes, run_length};
+use crate::search::setting::{fleet_names, pleasant_interval, setting, with_burst};
 use crate::search::{FitnessWeights, open_beside};
 use crate::sim::RunOptions;
 use crate::workload::{Limits, Offered, WorkloadSpec};
 
 /// The seed of a run that names none.
 const SEED: u64 = 42;
-/// How long a fleet that changes is looked at where nothing says it.
-const HOUR: Span = Span::from_us(3_600_000_000);
-/// A timeline that is not asked for has about so many intervals.
-const INTERVALS: f64 = 96.0;
 /// A timeline has no more intervals than this.
 const INTERVALS_MAX: f64 = 100_000.0;
-/// Lengths of intervals that people can read, in seconds.
-const PLEASANT: [u32; 18] =
-    [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200];
-/// More requests than this are drawn when they are due, so that they never fill the memory.
-const KEPT_MAX: f64 = 4e6;
 
 /// The command line resolved against the files it names.
 pub struct Plan {
@@ -203,10 +195,8 @@ fn length(
         arrivals,
     };
     let changes = bundle.autoscaling.is_some() || args.scenario.is_some();
-    let duration = args.duration.or_else(|| (changes && arrivals.is_none()).then_some(HOUR));
-    let whole = changes && duration.or(arrivals).is_some_and(|end| end >= HOUR);
-    let warm_up = args.warm_up.or(whole.then_some(Span::ZERO));
-    let wishes = RunWishes { warm_up, duration, horizon: None };
+    let wishes = RunWishes { warm_up: args.warm_up, duration: args.duration, horizon: None };
+    let wishes = fleet_wishes(&wishes, &offer, changes);
     let length = run_length(&wishes, &bundle.pools[0], &bundle.batching, &offer);
     let end = length.duration.or(arrivals);
     if end.is_some_and(|end| length.warm_up >= end) {
@@ -256,13 +246,10 @@ fn prepare(
 
 /// The interval of the timeline: as asked for, or a pleasant one where there is something to see.
 fn timeline(asked: Option<Timeline>, end: Span, moves: bool) -> Result<Option<Span>, Failure> {
-    let wanted = end.as_secs() / INTERVALS;
-    let pleasant = PLEASANT.into_iter().find(|&seconds| f64::from(seconds) >= wanted);
-    let usual = Span::from_secs(f64::from(pleasant.unwrap_or(86_400)));
     let interval = match asked {
         Some(Timeline::None) => None,
         Some(Timeline::Every(interval)) => Some(interval),
-        None => moves.then_some(usual),
+        None => moves.then(|| pleasant_interval(end)),
     };
     if interval.is_some_and(|interval| end.as_secs() / interval.as_secs() > INTERVALS_MAX) {
         let message = "--timeline: a timeline has at most 100000 intervals";

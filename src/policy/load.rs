@@ -122,6 +122,7 @@ mod tests {
         load.add(0);
         load.remove(39 - 1);
         assert_eq!((load.count(0), load.least_loaded()), (2, 38));
+        load.add(38);
         load.set_open(39, true);
         assert_eq!(load.least_loaded(), 39);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fleet_metrics::FLEET_METRICS;
+use super::scenarios::{EACH, Scope};
 use crate::config::nearest;
 use crate::policy::PolicyBundle;
 use crate::sim::Outcome;
@@ -114,12 +115,25 @@ fn statistics(distributions: &[&str]) -> Vec<String> {
 }
 
 impl MetricName {
-    /// The figure called `name`, under `classes` of the workload (`None`: not known, any class
-    /// name will do).
+    /// The figure called `name`, as far as `scope` knows what names may refer to.
     ///
     /// # Errors
     /// The nearest name, where one is near.
-    pub fn parse(name: &str, classes: Option<&[String]>) -> Result<Self, Option<String>> {
+    pub fn parse(name: &str, scope: Scope) -> Result<Self, Option<String>> {
+        let Some((figure, scenario)) = name.split_once('@') else {
+            return Self::parse_plain(name, scope.classes);
+        };
+        let scenarios = || scope.scenarios.iter().map(String::as_str).chain([EACH]);
+        let near = |figure: &str, scenario: &str| format!("{figure}@{scenario}");
+        match Self::parse_plain(figure, scope.classes) {
+            Err(nearest) => Err(nearest.map(|figure| near(&figure, scenario))),
+            Ok(_) if scope.scenarios.is_empty() => Err(Some(figure.to_owned())),
+            Ok(_) if scenarios().any(|known| known == scenario) => Ok(Self(name.to_owned())),
+            Ok(_) => Err(nearest(scenario, scenarios()).map(|scenario| near(figure, scenario))),
+        }
+    }
+
+    fn parse_plain(name: &str, classes: Option<&[String]>) -> Result<Self, Option<String>> {
         let known = match name.rsplit_once('.') {
             None => names(),
             Some((class, _)) => {
@@ -146,12 +160,28 @@ impl MetricName {
         &self.0
     }
 
+    /// The figure itself, without class and scenario.
+    pub fn figure(&self) -> &str {
+        plain(&self.0)
+    }
+
     /// Which way the figure is good.
     pub fn better(&self) -> Better {
-        let plain = self.0.rsplit_once('.').map_or(self.0.as_str(), |(_, plain)| plain);
-        let listed = metrics().find(|metric| metric.name == plain);
-        listed.map_or(Better::Lower, |metric| metric.better)
+        better(&self.0)
     }
+}
+
+/// A figure's name without class and scenario.
+fn plain(name: &str) -> &str {
+    let figure = name.split_once('@').map_or(name, |(figure, _)| figure);
+    figure.rsplit_once('.').map_or(figure, |(_, plain)| plain)
+}
+
+/// Which way the figure called `name` is good, whatever its class and its scenario.
+pub(super) fn better(name: &str) -> Better {
+    let figure = plain(name);
+    let listed = metrics().find(|metric| metric.name == figure);
+    listed.map_or(Better::Lower, |metric| metric.better)
 }
 
 impl std::fmt::Display for MetricName {
@@ -266,20 +296,39 @@ mod tests {
 
     #[test]
     fn a_misspelt_metric_is_answered_by_the_nearest() {
-        assert!(MetricName::parse("ttft_p99_ms", None).is_ok());
-        assert_eq!(MetricName::parse("ttft_p99", None), Err(Some("ttft_p99_ms".to_owned())));
-        assert_eq!(MetricName::parse("zzz", None), Err(None));
+        assert!(MetricName::parse("ttft_p99_ms", Scope::default()).is_ok());
+        assert_eq!(
+            MetricName::parse("ttft_p99", Scope::default()),
+            Err(Some("ttft_p99_ms".to_owned()))
+        );
+        assert_eq!(MetricName::parse("zzz", Scope::default()), Err(None));
     }
 
     #[test]
     fn class_metrics_need_a_class_of_the_workload() {
         let classes = ["interactive".to_owned()];
-        assert!(MetricName::parse("interactive.ttft_p99_ms", Some(&classes)).is_ok());
+        let scope = Scope { classes: Some(&classes), scenarios: &[] };
+        assert!(MetricName::parse("interactive.ttft_p99_ms", scope).is_ok());
         assert_eq!(
-            MetricName::parse("interactiv.ttft_p99_ms", Some(&classes)),
+            MetricName::parse("interactiv.ttft_p99_ms", scope),
             Err(Some("interactive.ttft_p99_ms".to_owned()))
         );
-        assert!(MetricName::parse("interactive.cost_per_hour", Some(&classes)).is_err());
+        assert!(MetricName::parse("interactive.cost_per_hour", scope).is_err());
+    }
+
+    #[test]
+    fn a_figure_of_a_scenario_needs_a_scenario_of_the_search() {
+        let scenarios = ["zone-lost".to_owned()];
+        let scope = Scope { classes: None, scenarios: &scenarios };
+        for name in ["ttft_p99_ms@zone-lost", "ttft_p99_ms@each", "chat.ttft_p99_ms@each"] {
+            assert!(MetricName::parse(name, scope).is_ok(), "{name}");
+        }
+        let near = |name| MetricName::parse(name, scope).err().flatten();
+        assert_eq!(near("ttft_p99_ms@zone-lots").as_deref(), Some("ttft_p99_ms@zone-lost"));
+        assert_eq!(near("ttft_p9_ms@each").as_deref(), Some("ttft_p99_ms@each"));
+        let plain = MetricName::parse("ttft_p99_ms@each", Scope::default());
+        assert_eq!(plain, Err(Some("ttft_p99_ms".to_owned())), "there are no scenarios");
+        assert_eq!(better("slo_attainment@each"), Better::Higher);
     }
 
     #[test]

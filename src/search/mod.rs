@@ -27,6 +27,7 @@ mod read_goal;
 mod read_knobs;
 pub mod relation;
 pub mod runs;
+pub mod scenarios;
 pub mod score;
 pub mod setting;
 pub mod simulated;

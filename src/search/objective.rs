@@ -1,6 +1,7 @@
 //! What is wanted, and what must hold.
 
 use super::metric::{Figures, MetricName};
+use super::scenarios::Scope;
 use crate::config::nearest;
 
 /// Which way.
@@ -83,7 +84,7 @@ impl Constraint {
     ///
     /// # Errors
     /// What is wrong, and a hint.
-    pub fn parse(text: &str, classes: Option<&[String]>) -> Result<Self, (String, Option<String>)> {
+    pub fn parse(text: &str, scope: Scope) -> Result<Self, (String, Option<String>)> {
         let Some((metric, bound, limit)) = split(text) else {
             let hint = "write `metric <= number` or `metric >= number`".to_owned();
             return Err((format!("`{text}` is not a constraint"), Some(hint)));
@@ -92,7 +93,7 @@ impl Constraint {
             let hint = "limits are plain numbers in the unit of the metric's name".to_owned();
             return Err((format!("`{limit}` is not a number"), Some(hint)));
         };
-        match MetricName::parse(metric, classes) {
+        match MetricName::parse(metric, scope) {
             Ok(metric) => Ok(Self { metric, bound, limit }),
             Err(near) => Err((
                 format!("no metric `{metric}`"),
@@ -185,16 +186,18 @@ mod tests {
 
     #[test]
     fn constraints_read_and_print_alike() {
-        let constraint = Constraint::parse("ttft_p99_ms<=500", None).expect("a constraint");
+        let constraint =
+            Constraint::parse("ttft_p99_ms<=500", Scope::default()).expect("a constraint");
         assert_eq!(constraint.to_string(), "ttft_p99_ms <= 500");
         assert!(constraint.holds(500.0) && !constraint.holds(500.1));
-        let share = Constraint::parse("completed_ratio >= 0.999", None).expect("a constraint");
+        let share =
+            Constraint::parse("completed_ratio >= 0.999", Scope::default()).expect("a constraint");
         assert!(share.holds(0.999) && !share.holds(0.99));
     }
 
     #[test]
     fn bad_constraints_say_what_is_wrong() {
-        let wrong = |text| Constraint::parse(text, None).expect_err("not a constraint");
+        let wrong = |text| Constraint::parse(text, Scope::default()).expect_err("not a constraint");
         assert_eq!(wrong("ttft_p99_ms < 500").0, "`ttft_p99_ms < 500` is not a constraint");
         assert_eq!(wrong("ttft_p99_ms <= 500ms").0, "`500ms` is not a number");
         assert_eq!(wrong("ttft_p99_ms <= NaN").0, "`NaN` is not a number");

@@ -8,15 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::candidate::fnv1a;
 use super::propose::sobol;
-use super::runs::{Offer, RunLength, RunWishes, run_length};
-use super::simulated::SimulatedEvaluator;
+use super::runs::{Offer, RunLength, RunWishes, fleet_wishes, run_length};
+use super::scenarios::{self, Part, Plan, Scope};
+use super::setting::{fleet_names, largest, pleasant_interval, setting};
+use super::simulated::{SimulatedEvaluator, World};
 use super::space::{Budget, SearchSpace, Seeds};
 use super::template::Template;
 use super::{read_goal, read_knobs};
 use crate::base::Span;
 use crate::config::{DAY, Defaults, Fields, Node, Position, Problems, Value, parse};
 use crate::policy::{PolicyBundle, read_bundle};
-use crate::workload::{FileDigest, Limits, WorkloadSpec, generate};
+use crate::sim::RunOptions;
+use crate::workload::{FileDigest, Limits, WorkloadSpec};
 
 /// What an input file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,8 @@ pub enum SourceRole {
     Trace,
     /// Coefficients and prices.
     Defaults,
+    /// A scenario.
+    Scenario,
 }
 
 /// An input file and its text.
@@ -65,6 +70,10 @@ fn beside(file: &str, named: &str) -> String {
     folder.join(named).to_string_lossy().into_owned()
 }
 
+/// More requests of a run than this are drawn when they are due, so that they never fill the
+/// memory.
+pub const KEPT_MAX: f64 = 4e6;
+
 /// A search space with all that it refers to.
 #[derive(Clone, Debug)]
 pub struct SpaceFile {
@@ -78,6 +87,8 @@ pub struct SpaceFile {
     pub workload: WorkloadSpec,
     /// How long runs last.
     pub run: RunLength,
+    /// What candidates are judged under.
+    pub plan: Plan,
     /// The texts of the search space and of what it refers to.
     pub sources: Vec<Source>,
 }
@@ -109,14 +120,29 @@ pub fn read_space(
         })
     });
     let wishes = read_run(&mut fields);
-    let space = read_parts(&mut fields, file, template.as_ref(), spec.as_ref());
+    let names = bundle.as_ref().map(fleet_names);
+    let mut texts = Vec::new();
+    let parts = scenarios::read(&mut fields, names.as_ref(), |node, problems| {
+        let tree = library.named(node, "scenario", problems)?;
+        texts.extend(tree.text.clone());
+        Some(tree)
+    });
+    let space = read_parts(&mut fields, file, template.as_ref(), (spec.as_ref(), &parts));
     fields.finish();
     let (space, template_tree) = (space?, template?);
     let (bundle, spec) = (bundle?, spec?);
     if problems.errors() > errors {
         return None;
     }
-    let run = run_length(&wishes, &bundle.pools[0], &bundle.batching, &offer(&spec));
+    let offer = offer(&spec);
+    let changes = bundle.autoscaling.is_some() || !parts.is_empty();
+    let wishes = fleet_wishes(&wishes, &offer, changes);
+    let run = run_length(&wishes, &bundle.pools[0], &bundle.batching, &offer);
+    let end = run.duration.or(offer.arrivals).unwrap_or(DAY);
+    let plan = Plan::new(parts, &spec, setting(&largest(&bundle, &space.0), &spec, end));
+    let plan = plan.map_err(|reason| problems.error(root.at, reason)).ok()?;
+    let named = texts.into_iter().map(|text| source(SourceRole::Scenario, text));
+    sources.extend(named);
     sources.extend(template_tree.text.clone().map(|text| source(SourceRole::Template, text)));
     let workload = workload?;
     let home = workload.text.as_ref().map_or(file, |(home, _)| home).to_owned();
@@ -125,7 +151,7 @@ pub fn read_space(
     sources.extend(traces.map(|text| source(SourceRole::Trace, text)));
     let (space, options) = space;
     let template = Template::new(template_tree.node, options);
-    Some(SpaceFile { space, template, bundle, workload: spec, run, sources })
+    Some(SpaceFile { space, template, bundle, workload: spec, run, plan, sources })
 }
 
 impl SpaceFile {
@@ -162,13 +188,33 @@ impl SpaceFile {
             let bundle = read_bundle(node, defaults, &mut problems);
             bundle.ok_or_else(|| first_error(&problems))
         };
-        let limits = self.limits();
-        let generate = move |seed| generate(&self.workload, seed, limits);
-        let depends =
-            format!("{:?} {:?} {:?} {:?}", self.bundle, self.workload, self.run, defaults);
+        let depends = format!("{:?} {:?} {:?} {:?}", self.bundle, self.plan, self.run, defaults);
         let version = fnv1a(format!("{} {depends}", env!("CARGO_PKG_VERSION")).as_bytes());
-        let sources = (Box::new(read) as _, Box::new(generate) as _);
-        SimulatedEvaluator::new(&self.space, &self.template, sources, self.run.options(), version)
+        let (read, world) = (Box::new(read) as _, self.world());
+        SimulatedEvaluator::new(&self.space, &self.template, read, world, version)
+    }
+
+    /// What candidates meet.
+    fn world(&self) -> World {
+        let limits = self.limits();
+        let offered = self.workload.offered();
+        let end = limits.duration.filter(|_| limits.max_requests.is_none());
+        let many = |end: &Span| offered.requests_per_s_mean * end.as_secs() > KEPT_MAX;
+        let asks = |figures: &[&str]| {
+            let metrics = self.space.constraints.iter().map(|constraint| &constraint.metric);
+            let metrics = metrics.chain(&self.space.pareto).chain([&self.space.objective.metric]);
+            metrics.into_iter().any(|metric| figures.contains(&metric.figure()))
+        };
+        let rests_on_capacity = asks(&["below_needed_s", "cost_over_clairvoyant"]);
+        let by_interval = rests_on_capacity || asks(&["slo_attainment_min", "recovery_s_max"]);
+        let timeline = end.filter(|_| by_interval).map(pleasant_interval);
+        World {
+            plan: self.plan.clone(),
+            limits,
+            drawn: end.filter(many),
+            measured: rests_on_capacity.then(|| self.bundle.clone()),
+            options: RunOptions { timeline, ..self.run.options() },
+        }
     }
 
     /// Where a realisation of the workload ends.
@@ -223,6 +269,11 @@ impl Library<'_> {
     /// The map at `key`, or the file that it names.
     fn tree(&mut self, fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Tree> {
         let node = fields.required(key)?;
+        self.named(node, key, fields.problems())
+    }
+
+    /// The map at `node`, or the file that it names; `key` is what messages call it.
+    fn named(&mut self, node: &Node, key: &str, problems: &mut Problems) -> Option<Tree> {
         let Value::Text(path) = &node.value else {
             let name = format!("the `{key}` of this file");
             return Some(Tree { node: node.clone(), name, text: None });
@@ -231,13 +282,13 @@ impl Library<'_> {
         match (self.read)(&path) {
             Err(reason) => {
                 let message = format!("cannot read `{path}`: {reason}");
-                let problem = fields.problems().error(node.at, message);
+                let problem = problems.error(node.at, message);
                 problem.label("named here").hint("paths are relative to the search space's folder");
                 None
             }
             Ok(text) => {
-                let node = parse(&path, &text, fields.problems());
-                fields.problems().select_file(self.file);
+                let node = parse(&path, &text, problems);
+                problems.select_file(self.file);
                 Some(Tree { node: node?, name: path.clone(), text: Some((path, text)) })
             }
         }
@@ -251,7 +302,7 @@ fn read_parts(
     fields: &mut Fields<'_, '_>,
     file: &str,
     template: Option<&Tree>,
-    workload: Option<&WorkloadSpec>,
+    (workload, parts): (Option<&WorkloadSpec>, &[Part]),
 ) -> Option<Space> {
     let name = read_name(fields, file);
     let knobs = read_knobs::read(fields, template);
@@ -260,8 +311,10 @@ fn read_parts(
         read_knobs::read_relations(node, &knobs.list, fields.problems())
     });
     let classes = workload.map(WorkloadSpec::class_names);
-    let goal = read_goal::read(fields, classes.as_deref());
-    let pareto = read_goal::read_pareto(fields, classes.as_deref(), goal.as_ref());
+    let names: Vec<String> = parts.iter().map(|part| part.name.clone()).collect();
+    let scope = Scope { classes: classes.as_deref(), scenarios: &names };
+    let goal = read_goal::read(fields, scope);
+    let pareto = read_goal::read_pareto(fields, scope, goal.as_ref());
     let seeds = read_seeds(fields);
     let budget = read_budget(fields);
     let batch = fields.u32("batch", 1..=256).unwrap_or(4) as usize;

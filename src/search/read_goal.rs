@@ -2,6 +2,7 @@
 
 use super::metric::{MetricName, class_names, names};
 use super::objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
+use super::scenarios::Scope;
 use crate::config::{Bounds, Fields, Node, Problems, did_you_mean, read_list, read_text};
 
 /// What a search is after.
@@ -15,7 +16,7 @@ pub(super) struct Goal {
 const PARETO_DEFAULT: [&str; 2] = ["ttft_p99_ms", "cost_per_hour"];
 const FITNESS: &str = "fitness";
 
-pub(super) fn read(fields: &mut Fields<'_, '_>, classes: Option<&[String]>) -> Option<Goal> {
+pub(super) fn read(fields: &mut Fields<'_, '_>, scope: Scope) -> Option<Goal> {
     let node = fields.required("objective")?;
     let problems = fields.problems();
     let mut goal = Fields::of(node, "`objective`", problems)?;
@@ -31,10 +32,10 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, classes: Option<&[String]>) -> O
             (Direction::Minimize, None)
         }
     };
-    let metric = metric.and_then(|node| read_metric(node, classes, goal.problems()));
+    let metric = metric.and_then(|node| read_metric(node, scope, goal.problems()));
     let constraints = goal.node("subject_to");
     let constraints =
-        constraints.map_or_else(Vec::new, |node| read_constraints(node, classes, goal.problems()));
+        constraints.map_or_else(Vec::new, |node| read_constraints(node, scope, goal.problems()));
     let fitness = read_fitness(&mut goal);
     goal.finish();
     let metric = metric?;
@@ -61,13 +62,9 @@ fn read_fitness(goal: &mut Fields<'_, '_>) -> Option<FitnessWeights> {
     }
 }
 
-fn read_metric(
-    node: &Node,
-    classes: Option<&[String]>,
-    problems: &mut Problems,
-) -> Option<MetricName> {
+fn read_metric(node: &Node, scope: Scope, problems: &mut Problems) -> Option<MetricName> {
     let text = read_text(node, "a metric", problems)?;
-    match MetricName::parse(text, classes) {
+    match MetricName::parse(text, scope) {
         Ok(metric) => Some(metric),
         Err(near) => {
             let hint =
@@ -84,15 +81,11 @@ fn all_metrics(text: &str) -> String {
     did_you_mean(text, names.iter().map(String::as_str))
 }
 
-fn read_constraints(
-    node: &Node,
-    classes: Option<&[String]>,
-    problems: &mut Problems,
-) -> Vec<Constraint> {
+fn read_constraints(node: &Node, scope: Scope, problems: &mut Problems) -> Vec<Constraint> {
     let mut constraints: Vec<Constraint> = Vec::new();
     for item in read_list(node, "`subject_to`", problems).unwrap_or_default() {
         let Some(text) = read_text(item, "a constraint", problems) else { continue };
-        let constraint = match Constraint::parse(text, classes) {
+        let constraint = match Constraint::parse(text, scope) {
             Ok(constraint) => constraint,
             Err((message, hint)) => {
                 problems.error(item.at, message).hint(hint.unwrap_or_default());
@@ -129,18 +122,18 @@ fn leaves_room(left: &Constraint, right: &Constraint) -> bool {
 /// The axes of the frontier.
 pub(super) fn read_pareto(
     fields: &mut Fields<'_, '_>,
-    classes: Option<&[String]>,
+    scope: Scope,
     goal: Option<&Goal>,
 ) -> Vec<MetricName> {
     let Some(node) = fields.node("pareto") else {
         let axes = PARETO_DEFAULT.iter();
-        return axes.filter_map(|name| MetricName::parse(name, None).ok()).collect();
+        return axes.filter_map(|name| MetricName::parse(name, Scope::default()).ok()).collect();
     };
     let problems = fields.problems();
     let items = read_list(node, "`pareto`", problems).unwrap_or_default();
     let mut axes: Vec<MetricName> = Vec::new();
     for item in items {
-        let Some(axis) = read_metric(item, classes, problems) else { continue };
+        let Some(axis) = read_metric(item, scope, problems) else { continue };
         if axes.contains(&axis) {
             problems.error(item.at, format!("axis `{axis}` appears twice")).label("once is enough");
         } else if axis.as_str() == FITNESS && goal.is_some_and(|goal| goal.fitness.is_none()) {

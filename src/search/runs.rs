@@ -37,6 +37,21 @@ pub struct Offer {
     pub arrivals: Option<Span>,
 }
 
+/// How long a fleet that changes is looked at where nothing says it.
+const HOUR: Span = Span::from_us(3_600_000_000);
+
+/// The wishes for a run, completed where the fleet `changes`: it is looked at for an hour, and from
+/// an hour on it is measured whole, since there is no steady state to wait for.
+pub fn fleet_wishes(wishes: &RunWishes, offer: &Offer, changes: bool) -> RunWishes {
+    if !changes {
+        return *wishes;
+    }
+    let duration = wishes.duration.or_else(|| offer.arrivals.is_none().then_some(HOUR));
+    let whole = duration.or(offer.arrivals).is_some_and(|end| end >= HOUR);
+    let warm_up = wishes.warm_up.or(whole.then_some(Span::ZERO));
+    RunWishes { warm_up, duration, horizon: wishes.horizon }
+}
+
 /// How long a request stays in an instance whose batch is full, in seconds: the work of one
 /// request, times the requests that share the instance.
 ///

@@ -145,6 +145,7 @@ fn values(runs: &[Run], name: &str) -> Option<Vec<f64>> {
 mod tests {
     use super::*;
     use crate::search::metric::Figures;
+    use crate::search::scenarios::Scope;
     use crate::search::space::tests::{int, knob, space};
 
     fn run(seed: u64, stable: bool, ttft: f64) -> Run {
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn violations_are_finite_ordered_and_change_sign_at_the_limit() {
         for text in ["ttft_p99_ms <= 500", "completed_ratio >= 0.999", "throughput_rps >= 100"] {
-            let constraint = Constraint::parse(text, None).expect("a constraint");
+            let constraint = Constraint::parse(text, Scope::default()).expect("a constraint");
             let limit = constraint.limit;
             assert!(violation(&constraint, Some(limit)).abs() < 1e-12, "{text}");
             let outwards = if constraint.bound == Bound::AtMost { 1.0 } else { -1.0 };

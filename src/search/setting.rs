@@ -1,10 +1,17 @@
 //! Where a scenario is played: the fleet's pools and zones, and the run's end and peak.
 
+use super::space::{Domain, SearchSpace};
 use crate::base::{SimTime, Span};
 use crate::config::Market;
 use crate::policy::{PolicyBundle, Pool};
 use crate::scenario::{FleetNames, Scenario, Setting};
 use crate::workload::{Burst, WorkloadSpec};
+
+/// A timeline that is not asked for has about so many intervals.
+const INTERVALS: f64 = 96.0;
+/// Lengths of intervals that people can read, in seconds.
+const PLEASANT: [u32; 18] =
+    [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200];
 
 /// The parts of `bundle` that a scenario can name.
 pub fn fleet_names(bundle: &PolicyBundle) -> FleetNames {
@@ -24,6 +31,30 @@ pub fn setting(pools: &[Pool], workload: &WorkloadSpec, end: Span) -> Setting {
         pools: pools.iter().map(|pool| (pool.max_instances, pool.gpus_per_instance)).collect(),
         zones: zones(pools),
     }
+}
+
+/// The pools of `bundle` with as many places as any candidate of `space` may have, so that the same
+/// faults strike all of them.
+pub fn largest(bundle: &PolicyBundle, space: &SearchSpace) -> Vec<Pool> {
+    let mut pools = bundle.pools.clone();
+    for pool in &mut pools {
+        let prefix = format!("pools.{}.", pool.name);
+        for knob in space.knobs.iter().filter(|knob| knob.path.starts_with(&prefix)) {
+            if let (true, Domain::Int { high, .. }) =
+                (knob.path.ends_with("instances"), &knob.domain)
+            {
+                pool.max_instances = pool.max_instances.max(*high as u32);
+            }
+        }
+    }
+    pools
+}
+
+/// An interval that people can read, of which a run that ends at `end` has about a hundred.
+pub fn pleasant_interval(end: Span) -> Span {
+    let wanted = end.as_secs() / INTERVALS;
+    let pleasant = PLEASANT.into_iter().find(|&seconds| f64::from(seconds) >= wanted);
+    Span::from_secs(f64::from(pleasant.unwrap_or(86_400)))
 }
 
 /// `workload` with the burst of `scenario`.

@@ -4,30 +4,47 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::capacity::capacities;
 use super::evaluate::{Evaluator, Job, Run, Sink, Stop};
 use super::metric::Figures;
+use super::scenarios::Plan;
 use super::space::SearchSpace;
 use super::template::Template;
+use crate::base::Span;
 use crate::config::Node;
 use crate::policy::PolicyBundle;
-use crate::sim::{self, RunOptions, Scratch};
-use crate::workload::Trace;
+use crate::sim::{self, Outcome, RunOptions, Scratch};
+use crate::workload::{Limits, Trace, generate};
 
 /// Reads a bundle's tree; the error is a sentence.
 pub type ReadBundle<'a> = Box<dyn Fn(&Node) -> Result<PolicyBundle, String> + Sync + 'a>;
-/// The realisation of the workload under a seed.
-pub type Generate<'a> = Box<dyn Fn(u64) -> Trace + Sync + 'a>;
+
+/// What candidates meet.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The scenarios and their workloads.
+    pub plan: Plan,
+    /// Where a realisation of a workload ends.
+    pub limits: Limits,
+    /// Requests are drawn as they come until then, where there are too many to keep.
+    pub drawn: Option<Span>,
+    /// The template's own policy, on which the capacity of an instance is measured where a figure
+    /// rests on it.
+    pub measured: Option<PolicyBundle>,
+    /// What is measured and kept of a run.
+    pub options: RunOptions,
+}
 
 /// Simulates candidates of a space on the current rayon pool.
 pub struct SimulatedEvaluator<'a> {
     space: &'a SearchSpace,
     template: &'a Template,
     read: ReadBundle<'a>,
-    generate: Generate<'a>,
-    options: RunOptions,
+    world: World,
     version: u64,
-    /// One realisation per seed, made once and shared by all candidates.
-    traces: Mutex<BTreeMap<u64, Arc<OnceLock<Trace>>>>,
+    /// One realisation per seed and workload, made once and shared by all candidates.
+    traces: Mutex<BTreeMap<(u64, usize), Arc<OnceLock<Trace>>>>,
+    capacities: OnceLock<Vec<Option<f64>>>,
 }
 
 impl std::fmt::Debug for SimulatedEvaluator<'_> {
@@ -42,20 +59,50 @@ impl<'a> SimulatedEvaluator<'a> {
     pub fn new(
         space: &'a SearchSpace,
         template: &'a Template,
-        (read, generate): (ReadBundle<'a>, Generate<'a>),
-        options: RunOptions,
+        read: ReadBundle<'a>,
+        world: World,
         version: u64,
     ) -> Self {
         let traces = Mutex::new(BTreeMap::new());
-        Self { space, template, read, generate, options, version, traces }
+        let capacities = OnceLock::new();
+        Self { space, template, read, world, version, traces, capacities }
     }
 
-    fn trace(&self, seed: u64) -> Arc<OnceLock<Trace>> {
+    fn trace(&self, seed: u64, part: usize) -> Arc<OnceLock<Trace>> {
+        let (workload, named) = self.world.plan.workload(part);
         let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = Arc::clone(traces.entry(seed).or_default());
+        let slot = Arc::clone(traces.entry((seed, named)).or_default());
         drop(traces);
-        slot.get_or_init(|| (self.generate)(seed));
+        slot.get_or_init(|| generate(workload, seed, self.world.limits));
         slot
+    }
+
+    fn capacities(&self) -> &[Option<f64>] {
+        self.capacities.get_or_init(|| {
+            let measured = self.world.measured.as_ref();
+            measured
+                .map(|bundle| capacities(bundle, self.world.plan.workload(0).0))
+                .unwrap_or_default()
+        })
+    }
+
+    /// Plays scenario `part` under `seed`.
+    fn play(
+        &self,
+        bundle: &PolicyBundle,
+        part: usize,
+        seed: u64,
+        scratch: &mut Scratch,
+    ) -> Outcome {
+        let World { plan, drawn, options, .. } = &self.world;
+        let conditions = plan.conditions(part, seed);
+        if let Some(end) = *drawn {
+            let drawn = (plan.workload(part).0, seed, end);
+            return sim::simulate_drawn_under(bundle, drawn, &conditions, options, scratch);
+        }
+        let slot = self.trace(seed, part);
+        let trace = slot.get().expect("`trace` filled the slot");
+        sim::simulate_under(bundle, trace, &conditions, options, scratch)
     }
 
     fn run(&self, job: &Job, scratch: &mut Scratch) -> Run {
@@ -64,11 +111,14 @@ impl<'a> SimulatedEvaluator<'a> {
             Ok(bundle) => bundle,
             Err(reason) => return Run::failed(job.seed, reason),
         };
-        let slot = self.trace(job.seed);
-        let trace = slot.get().expect("`trace` filled the slot");
-        let outcome = sim::simulate(&bundle, trace, &self.options, scratch);
-        let figures = Figures::of(&outcome, &bundle, &[]);
-        Run { seed: job.seed, stable: outcome.stability.stable, failed: None, figures }
+        let plan = &self.world.plan;
+        let (mut stable, mut figures) = (true, Vec::with_capacity(plan.len()));
+        for part in 0..plan.len() {
+            let outcome = self.play(&bundle, part, job.seed, scratch);
+            stable &= outcome.stability.stable;
+            figures.push(Figures::of(&outcome, &bundle, self.capacities()));
+        }
+        Run { seed: job.seed, stable, failed: None, figures: plan.combine(figures) }
     }
 }
 

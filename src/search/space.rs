@@ -280,7 +280,9 @@ pub(crate) mod tests {
 
     /// Cheapest fleet under a TTFT promise, over `knobs`.
     pub fn space(knobs: Vec<Knob>) -> SearchSpace {
-        let metric = |name| MetricName::parse(name, None).expect("a metric");
+        let metric = |name| {
+            MetricName::parse(name, crate::search::scenarios::Scope::default()).expect("a metric")
+        };
         SearchSpace {
             name: "test".to_owned(),
             knobs,

@@ -85,14 +85,30 @@ impl Engine {
     }
 
     /// Stops: steps that began before `begun` are counted, and nothing moves any more.
-    pub fn freeze(&mut self, begun: SimTime, cx: &mut Shared) {
+    pub fn freeze(&mut self, now: SimTime, begun: SimTime, cx: &mut Shared) {
         self.catch_up(begun, cx);
         self.run_length = 0;
         self.frozen = true;
-        if self.last_step_end < begun {
+        self.end_last_step(now);
+    }
+
+    /// A step that has not ended by now never does.
+    fn end_last_step(&mut self, now: SimTime) {
+        if self.last_step_end <= now {
             self.last_event = self.last_event.max(self.last_step_end);
         }
         self.last_step_end = SimTime::ZERO;
+    }
+
+    /// First tokens whose step has not ended at `now` never come.
+    pub fn lose_tokens_after(&self, now: SimTime, cx: &mut Shared) {
+        for slot in self.batch.iter().chain(self.leaving.iter().copied()) {
+            let live = &mut cx.slots[slot];
+            if live.first_token != SimTime::NEVER && live.first_token > now {
+                live.first_token = SimTime::NEVER;
+                cx.collect.watch.left(live.id, now);
+            }
+        }
     }
 
     /// Steps that begin from now on take `slowness` times as long.
@@ -158,8 +174,8 @@ impl Engine {
 
     /// Takes out everybody, with the tokens computed for each, and leaves an engine that is idle
     /// and empty.
-    pub fn take_all(&mut self, begun: SimTime, cx: &mut Shared) -> Vec<(u32, u32)> {
-        self.freeze(begun, cx);
+    pub fn take_all(&mut self, now: SimTime, begun: SimTime, cx: &mut Shared) -> Vec<(u32, u32)> {
+        self.freeze(now, begun, cx);
         let ending: Vec<u32> = self.leaving.drain(..).collect();
         let running: Vec<u32> = self.batch.iter().collect();
         let mut taken = Vec::with_capacity(ending.len() + running.len());
@@ -194,6 +210,7 @@ impl Engine {
     /// Starts anew at `now`, idle and empty.
     pub fn renew(&mut self, now: SimTime) {
         self.empty();
+        self.end_last_step(now);
         (self.frozen, self.slowness) = (false, 1.0);
         self.next_step = now;
     }

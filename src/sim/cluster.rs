@@ -400,7 +400,8 @@ impl<S: Source> Cluster<'_, S> {
         for slot in queued.chain(waits) {
             self.s.collect.cut(&self.s.slots[slot], None, false);
         }
-        let cut = (!self.s.slots.is_empty()).then_some(horizon);
+        let is_cut = !self.s.slots.is_empty() || !self.s.follow_ups.is_empty();
+        let cut = is_cut.then_some(horizon);
         if self.moving.is_some() {
             self.close_last_interval(cut);
         }

@@ -193,7 +193,9 @@ impl Collector {
         self.timeline.refused(now);
         self.last_change = self.last_change.max(now);
         if live.instance == NOWHERE {
-            self.record(live, |record| record.state = state);
+            self.record(live, |record| {
+                (record.state, record.preemptions) = (state, live.preemptions);
+            });
         } else {
             let known = live.first_token <= now;
             self.unanswered(live, live.instance, state, known);
@@ -317,7 +319,10 @@ impl Collector {
         } else {
             self.count(live, |counts| &mut counts.queued);
         }
-        let Some(instance) = instance else { return };
+        let Some(instance) = instance else {
+            self.record(live, |record| record.preemptions = live.preemptions);
+            return;
+        };
         let state = if running { RequestState::Running } else { RequestState::Queued };
         self.unanswered(live, instance, state, live.first_token != SimTime::NEVER);
     }
@@ -371,13 +376,15 @@ impl Collector {
             outcome.output_tokens_per_s = self.output_tokens as f64 / window_s;
             outcome.total_tokens_per_s = (self.input_tokens + self.output_tokens) as f64 / window_s;
         }
-        let possible_s = match &outcome.fleet {
-            None => window_s * self.output_time.len() as f64,
+        let ready = match &outcome.fleet {
+            None => self.output_time.len() as f64,
             Some(fleet) => {
                 let ready_ps = fleet.pools.iter().map(|pool| pool.ready_in_window_ps);
-                ready_ps.sum::<u128>() as f64 / 1e12
+                let window_ps = self.end.since(self.warm_up).as_ps();
+                ready_ps.sum::<u128>() as f64 / window_ps as f64
             }
         };
+        let possible_s = window_s * ready;
         if possible_s > 0.0 {
             outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }

@@ -111,6 +111,8 @@ struct PoolState {
     short: bool,
     last_up: Option<SimTime>,
     last_any: Option<SimTime>,
+    /// A launch order waits until none is starting; cooldowns count from then.
+    unsettled: bool,
     occupied: u32,
     ready_ps: u128,
     outcome: PoolOutcome,
@@ -125,8 +127,6 @@ pub struct Shortage {
     pub zone: Option<u32>,
     /// Spot only.
     pub spot: bool,
-    /// Until when.
-    pub until: SimTime,
 }
 
 /// The places of a fleet.
@@ -139,7 +139,8 @@ pub struct Fleet<'a> {
     pub places: Vec<Place>,
     pools: Vec<PoolState>,
     zones: Vec<String>,
-    shortages: Vec<Shortage>,
+    /// Shortages by the order in which they began; `None` when they are over.
+    shortages: Vec<Option<Shortage>>,
     due: BinaryHeap<Reverse<(SimTime, Due, u32)>>,
     /// What happened.
     pub log: Vec<FleetEvent>,
@@ -197,6 +198,7 @@ impl<'a> Fleet<'a> {
             short: false,
             last_up: None,
             last_any: None,
+            unsettled: false,
             occupied: 0,
             ready_ps: 0,
             outcome: PoolOutcome::default(),
@@ -368,7 +370,7 @@ impl<'a> Fleet<'a> {
             let mut places = self.range(pool);
             let vacant = places.find(|&at| self.places[at].state == State::Vacant);
             let Some(place) = vacant else { break };
-            let Some(zone) = self.zone_for(pool, now) else {
+            let Some(zone) = self.zone_for(pool) else {
                 if !self.pools[pool].short {
                     self.pools[pool].short = true;
                     self.note_of_all(now, Some(pool as u32), Happening::NoCapacity);
@@ -410,12 +412,11 @@ impl<'a> Fleet<'a> {
     }
 
     /// The zone for the next instance of a pool.
-    fn zone_for(&self, pool: usize, now: SimTime) -> Option<u32> {
+    fn zone_for(&self, pool: usize) -> Option<u32> {
         let spot = self.pools_spec[pool].market == Market::Spot;
         let lacks = |zone: u32| {
-            self.shortages.iter().any(|shortage| {
-                shortage.until > now
-                    && (spot || !shortage.spot)
+            self.shortages.iter().flatten().any(|shortage| {
+                (spot || !shortage.spot)
                     && shortage.pool.is_none_or(|other| other as usize == pool)
                     && shortage.zone.is_none_or(|other| other == zone)
             })
@@ -428,17 +429,18 @@ impl<'a> Fleet<'a> {
         zones.filter(|&zone| !lacks(zone)).min_by_key(|&zone| taken(zone))
     }
 
-    /// From now on nothing can be launched where `shortage` says.
-    pub fn shorten(&mut self, shortage: Shortage) {
-        self.schedule(shortage.until, Due::Capacity, 0);
-        self.shortages.push(shortage);
+    /// From now on until `until` nothing can be launched where `shortage` says.
+    pub fn shorten(&mut self, shortage: Shortage, until: SimTime) {
+        self.schedule(until, Due::Capacity, self.shortages.len() as u32);
+        self.shortages.push(Some(shortage));
     }
 
-    /// Launches in pools that waited for capacity; returns the places.
-    pub fn capacity_back(&mut self, now: SimTime) -> Vec<usize> {
+    /// Shortage `index` is over: launches in pools that waited for capacity; returns the places.
+    pub fn capacity_back(&mut self, index: u32, now: SimTime) -> Vec<usize> {
+        self.shortages[index as usize] = None;
         let mut launched = Vec::new();
         for pool in 0..self.pools.len() {
-            if self.pools[pool].short && self.zone_for(pool, now).is_some() {
+            if self.pools[pool].short && self.zone_for(pool).is_some() {
                 self.pools[pool].short = false;
                 self.note_of_all(now, Some(pool as u32), Happening::CapacityBack);
                 launched.extend(self.launch_missing(pool, now));
@@ -518,6 +520,8 @@ impl<'a> Fleet<'a> {
         state.last_any = Some(now);
         if up {
             state.last_up = Some(now);
+            let from = self.scaling.map(|scaling| scaling.cooldown_from);
+            state.unsettled = from == Some(CooldownFrom::Ready);
         }
         let what = if up {
             Happening::ScaleUp { count, reason }
@@ -536,7 +540,7 @@ impl<'a> Fleet<'a> {
         if up && scaling.pending_guard && (starting || missing) {
             return false;
         }
-        if scaling.cooldown_from == CooldownFrom::Ready && starting {
+        if state.unsettled {
             return false;
         }
         let (last, cooldown) = if up {
@@ -547,18 +551,14 @@ impl<'a> Fleet<'a> {
         last.is_none_or(|last| now.since(last) >= cooldown)
     }
 
-    /// Cooldowns that count from ready begin when the last one of a pool is.
-    pub fn became_ready(&mut self, place: usize, now: SimTime) {
-        let pool = self.places[place].pool as usize;
-        let from_ready =
-            self.scaling.is_some_and(|scaling| scaling.cooldown_from == CooldownFrom::Ready);
-        if !from_ready || self.in_state(pool, State::Starting) > 0 {
-            return;
-        }
-        let state = &mut self.pools[pool];
-        if state.last_up.is_some() {
-            state.last_any = state.last_any.max(Some(now));
-            state.last_up = Some(now);
+    /// Cooldowns that count from ready begin when none of a pool is starting any more.
+    pub fn settle_cooldowns(&mut self, now: SimTime) {
+        for pool in 0..self.pools.len() {
+            if self.pools[pool].unsettled && self.in_state(pool, State::Starting) == 0 {
+                let state = &mut self.pools[pool];
+                state.unsettled = false;
+                (state.last_up, state.last_any) = (Some(now), Some(now));
+            }
         }
     }
 

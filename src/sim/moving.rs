@@ -191,6 +191,7 @@ impl<'a, S: Source> Cluster<'a, S> {
                 return;
             }
             self.happen(now, next);
+            self.fleet().settle_cooldowns(now);
         }
     }
 
@@ -379,6 +380,8 @@ impl<'a, S: Source> Cluster<'a, S> {
         for slot in taken {
             let live = &mut self.s.slots[slot];
             (live.phase, live.instance) = (Phase::Pending, NOWHERE);
+            // It will be computed anew elsewhere.
+            live.first_token = SimTime::NEVER;
             self.route(slot, now);
         }
     }
@@ -386,7 +389,7 @@ impl<'a, S: Source> Cluster<'a, S> {
     /// Loses all requests on `place`; returns how many.
     pub(super) fn lose_all(&mut self, place: usize, now: SimTime) -> u32 {
         let begun = self.begun(place, now);
-        let lost = self.with_engine(place, |engine, cx| engine.take_all(begun, cx));
+        let lost = self.with_engine(place, |engine, cx| engine.take_all(now, begun, cx));
         for &(slot, computed) in &lost {
             self.end_attempt(slot, RequestState::Failed, computed, now);
         }
@@ -404,7 +407,6 @@ impl<'a, S: Source> Cluster<'a, S> {
         self.fleet().set_state(place, State::Ready, now);
         self.fleet().places[place].ready_at = SimTime::NEVER;
         self.fleet().note(now, place, Happening::Ready);
-        self.fleet().became_ready(place, now);
         self.with_engine(place, |engine, _| engine.renew(now));
         self.set_open(place, true);
         self.route_held(now);

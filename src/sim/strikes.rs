@@ -32,7 +32,7 @@ impl<S: Source> Cluster<'_, S> {
         let place = index as usize;
         match due {
             Due::Capacity => {
-                self.fleet().capacity_back(now);
+                self.fleet().capacity_back(index, now);
             }
             Due::Strike => self.strike(index, now),
             Due::Interval => self.end_interval(index, now),
@@ -124,7 +124,7 @@ impl<S: Source> Cluster<'_, S> {
                 }
                 let (pool, zone) = (pool.flatten(), zone.flatten());
                 let until = now + *lasting;
-                self.fleet().shorten(Shortage { pool, zone, spot: false, until });
+                self.fleet().shorten(Shortage { pool, zone, spot: false }, until);
             }
         }
     }
@@ -161,7 +161,10 @@ impl<S: Source> Cluster<'_, S> {
     fn stop(&mut self, place: usize, now: SimTime) {
         self.fleet().places[place].crash.stopped = true;
         let begun = self.begun(place, now);
-        self.with_engine(place, |engine, cx| engine.freeze(begun, cx));
+        self.with_engine(place, |engine, cx| {
+            engine.freeze(now, begun, cx);
+            engine.lose_tokens_after(now, cx);
+        });
     }
 
     fn notice(&mut self, place: usize, now: SimTime) {
@@ -203,7 +206,8 @@ impl<S: Source> Cluster<'_, S> {
         let delay: &Delay = repair.unwrap_or(restart);
         let delay = delay.draw(&mut rng_of(seed, Stream::Recovery, place, number));
         let at = &mut self.fleet().places[place];
-        at.recovery_at = SimTime::NEVER;
+        // A crash that nobody noticed yet ends with the restart.
+        (at.recovery_at, at.notice_at) = (SimTime::NEVER, SimTime::NEVER);
         at.after = After::Restart;
         self.fleet().ready_in(place, delay, now);
     }
@@ -212,7 +216,7 @@ impl<S: Source> Cluster<'_, S> {
         let Some(zone) = self.fleet().zone(zone) else { return };
         self.fleet().note_of_all(now, None, Happening::ZoneOut { fault });
         let until = now + lasting;
-        self.fleet().shorten(Shortage { pool: None, zone: Some(zone), spot: false, until });
+        self.fleet().shorten(Shortage { pool: None, zone: Some(zone), spot: false }, until);
         for place in self.occupied_in(Some(zone)) {
             if !self.fleet().places[place].serves() {
                 self.terminate(place, now);
@@ -243,7 +247,7 @@ impl<S: Source> Cluster<'_, S> {
         let zone = zone.flatten();
         let (pool, until) = (None, now + *lasting);
         self.fleet().note_of_all(now, None, Happening::Reclaim { fault });
-        self.fleet().shorten(Shortage { pool, zone, spot: true, until });
+        self.fleet().shorten(Shortage { pool, zone, spot: true }, until);
         let seed = self.moving().seed();
         for place in self.occupied_in(zone) {
             let at = &self.fleet().places[place];

@@ -79,7 +79,7 @@ fn target(dice: &mut Dice, longest_us: u32) -> Span {
 /// What repeats itself needs an end: who waits for an instance that never comes waits an hour.
 fn cut(dice: &mut Dice, scenario: &mut Scenario, end_us: u64) {
     let repeats = scenario.bundle.autoscaling.is_some() || scenario.options.timeline.is_some();
-    if repeats && !dice.once_in(30) {
+    if repeats {
         let later = u64::from(dice.pick(&[0_u32, 5_000, 100_000, 1_000_000, 3_000_000]));
         let latest = SimTime::from_us(end_us + later);
         scenario.options.horizon = scenario.options.horizon.min(latest);
@@ -279,7 +279,11 @@ pub fn simpler(scenario: &Scenario) -> Vec<Scenario> {
             simpler.push(candidate);
         }
     };
-    change(&|s| s.conditions = Conditions::calm(s.conditions.seed));
+    // Each change goes one way, or shrinking would go round in circles.
+    change(&|s| {
+        let recovery = s.conditions.recovery.clone();
+        s.conditions = Conditions { recovery, ..Conditions::calm(s.conditions.seed) };
+    });
     change(&|s| s.conditions.faults.clear());
     change(&|s| s.bundle.autoscaling = None);
     change(&|s| s.options.timeline = None);
@@ -295,14 +299,12 @@ pub fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     }
     change(&|s| s.conditions.recovery.detection = Delay::NONE);
     change(&|s| s.conditions.recovery.restart = Delay::NONE);
-    change(&|s| s.conditions.recovery = Recovery::default());
     for at in 0..scenario.bundle.pools.len() {
         change(&|s| {
             let instances = s.bundle.pools[at].instances.max(1);
             s.bundle.pools[at].fix(instances);
         });
         change(&|s| s.bundle.pools[at].max_instances = s.bundle.pools[at].instances.max(1));
-        change(&|s| s.bundle.pools[at].min_instances = 0);
         change(&|s| s.bundle.pools[at].zones.truncate(1));
         change(&|s| s.bundle.pools[at].market = Market::OnDemand);
         change(&|s| s.bundle.pools[at].start_up = constant(&s.bundle.pools[at].start_up));

@@ -41,10 +41,9 @@ impl Cluster<'_> {
             place.engine.as_ref().is_some_and(|engine| engine.requests().contains(&id))
         };
         let at = self.places.iter().position(somewhere);
+        self.leave(id);
         self.fail(now, id, RequestState::TimedOut);
         if let Some(at) = at {
-            let engine = self.places[at].engine.as_mut().expect("the request is there");
-            engine.leave(&mut self.requests[id]);
             self.end_if_drained(now, at);
         }
     }
@@ -52,15 +51,23 @@ impl Cluster<'_> {
     /// All requests of the instance in place `at` are lost; says how many.
     pub fn lose_all(&mut self, now: SimTime, at: usize) -> u32 {
         let Some(engine) = &mut self.places[at].engine else { return 0 };
-        engine.stop();
+        engine.stop(now);
         let lost = engine.requests();
         for &id in &lost {
             self.take_back_tokens(now, id);
+            self.leave(id);
             self.fail(now, id, RequestState::Failed);
-            let engine = self.places[at].engine.as_mut().expect("it was there before");
-            engine.leave(&mut self.requests[id]);
         }
         lost.len() as u32
+    }
+
+    /// A request leaves the instance that it is on, if it is on any.
+    fn leave(&mut self, id: usize) {
+        for engine in self.places.iter_mut().filter_map(|place| place.engine.as_mut()) {
+            if engine.requests().contains(&id) {
+                engine.leave(&mut self.requests[id]);
+            }
+        }
     }
 
     /// The step that a request is in has no effect for it any more.
@@ -82,16 +89,15 @@ impl Cluster<'_> {
         if request.state == RequestState::Running {
             self.wasted_tokens += u64::from(request.progress - request.cached);
         }
+        request.state = state;
         match retry.filter(|retry| request.retries < retry.attempts) {
             Some(retry) => {
-                request.state = RequestState::Queued;
                 let wait = retry.wait(seed, id as u32, request.retries);
                 self.events.insert((now + wait, Kind::Retry, id as u64, id));
+                *request = request.afresh(&self.setting);
+                request.state = RequestState::Queued;
             }
-            None => {
-                request.state = state;
-                request.ended = Some(now);
-            }
+            None => request.ended = Some(now),
         }
     }
 
@@ -104,7 +110,7 @@ impl Cluster<'_> {
 
     /// The client of request `id` tries again.
     pub fn retry(&mut self, now: SimTime, id: usize) {
-        self.requests[id] = self.requests[id].afresh(&self.setting);
+        self.requests[id].retries += 1;
         self.retries.push(now);
         self.attempt(now, id);
     }

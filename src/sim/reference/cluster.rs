@@ -128,7 +128,7 @@ impl<'a> Cluster<'a> {
             if now == SimTime::NEVER || now > self.setting.horizon {
                 break;
             }
-            if self.setting.moves && self.is_over() && now > self.end() {
+            if self.setting.moves && self.is_over() && now > self.setting.trace.end {
                 break;
             }
             if cluster <= self.next_step() {
@@ -248,7 +248,10 @@ impl<'a> Cluster<'a> {
             self.steps.push(step.record);
             self.gaps.extend(step.gaps.iter().map(|&(id, gap)| (id, now, gap)));
             for (id, ttft) in step.first_tokens {
-                self.observed.push(Observed::ttft(step.end, id, ttft));
+                if !self.requests[id].seen {
+                    self.requests[id].seen = true;
+                    self.observed.push(Observed::ttft(step.end, id, ttft));
+                }
             }
             for id in step.completing {
                 self.events.insert((step.end, Kind::Completion, at as u64, id));
@@ -261,9 +264,8 @@ impl<'a> Cluster<'a> {
     /// instances, and answers whose last step that is are complete.
     fn cut(&mut self) {
         let end = self.end();
-        if let Some(interval) = self.setting.options.timeline
-            && (self.snapshots.len() as u64) < super::ledger::intervals(end, interval)
-        {
+        if let Some(interval) = self.setting.options.timeline {
+            self.snapshots.truncate(super::ledger::intervals(end, interval) as usize - 1);
             self.snapshots.push(self.snapshot());
         }
         while self.next_step() <= self.setting.horizon {

@@ -72,7 +72,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub fn new(setting: &Setting, index: usize, pool: &Pool) -> Self {
+    /// An idle engine of instance `index`, in whose place `steps` were taken before.
+    pub fn new(setting: &Setting, (index, steps): (usize, u64), pool: &Pool) -> Self {
         Self {
             index,
             latency: pool.latency,
@@ -89,7 +90,7 @@ impl Engine {
             busy_until: SimTime::ZERO,
             clock: SimTime::ZERO,
             requests: 0,
-            steps: 0,
+            steps,
             preemptions: 0,
             input_tokens: 0,
             decode_tokens: 0,
@@ -118,6 +119,7 @@ impl Engine {
     /// A request was routed here.
     pub fn send(&mut self, now: SimTime, request: usize) {
         self.requests += 1;
+        self.clock = now;
         self.on_the_way.push(request);
         if !self.stopped {
             self.push(now, Kind::Arrival, request);
@@ -125,7 +127,11 @@ impl Engine {
     }
 
     /// Nothing moves here any more.
-    pub fn stop(&mut self) {
+    pub fn stop(&mut self, now: SimTime) {
+        if !self.stopped && self.busy_until <= now {
+            // It has just ended its last step.
+            self.clock = self.clock.max(self.busy_until);
+        }
         self.stopped = true;
         self.events.clear();
     }
@@ -164,6 +170,8 @@ impl Engine {
         let back: Vec<usize> = self.waiting.iter().copied().chain(on_the_way).collect();
         for &id in &back {
             self.leave(&mut requests[id]);
+            // It will be computed anew elsewhere.
+            (requests[id].ttft, requests[id].first_token) = (None, None);
         }
         back
     }

@@ -14,8 +14,6 @@ pub(super) struct Trouble {
     /// Whether its zone is gone with it.
     zone_lost: bool,
     in_flight: InFlight,
-    /// How long it will be down.
-    recovery: Span,
 }
 
 impl Cluster<'_> {
@@ -33,11 +31,17 @@ impl Cluster<'_> {
                 }
             }
             Strike::ZoneOutage { zone, lasting } => {
+                if !self.is_anywhere(Some(zone)) {
+                    return;
+                }
                 self.note_all(now, None, Happening::ZoneOut { fault: number });
                 self.take_capacity(now, fault, *lasting);
                 self.lose_zone(now, zone);
             }
             Strike::Reclaim { zone, share, notice, lasting } => {
+                if !self.is_anywhere(zone.as_ref()) {
+                    return;
+                }
                 self.note_all(now, None, Happening::Reclaim { fault: number });
                 self.take_capacity(now, fault, *lasting);
                 for at in 0..self.places.len() {
@@ -55,6 +59,12 @@ impl Cluster<'_> {
             }
             Strike::NoCapacity { lasting, .. } => self.take_capacity(now, fault, *lasting),
         }
+    }
+
+    /// Whether any pool is in `zone`; some are in all zones.
+    fn is_anywhere(&self, zone: Option<&String>) -> bool {
+        let pools = &self.setting.bundle.pools;
+        zone.is_none_or(|zone| pools.iter().any(|pool| pool.zones.contains(zone)))
     }
 
     fn note_all(&mut self, at: SimTime, pool: Option<usize>, what: Happening) {
@@ -84,7 +94,8 @@ impl Cluster<'_> {
         let detection = &self.setting.conditions.recovery.detection;
         let detection = detection.draw(&mut Rng::new(seed, Stream::Detection, index));
         let recovery = recovery.draw(&mut Rng::new(seed, Stream::Recovery, index));
-        self.places[at].trouble = Some(Trouble { zone_lost: false, in_flight, recovery });
+        self.places[at].recovery = recovery;
+        self.places[at].trouble = Some(Trouble { zone_lost: false, in_flight });
         self.events.insert((now + detection, Kind::Noticed, at as u64, 0));
         if in_flight == InFlight::Lost {
             self.stop(now, at);
@@ -94,7 +105,7 @@ impl Cluster<'_> {
     /// Nothing moves on this instance any more.
     fn stop(&mut self, now: SimTime, at: usize) {
         let engine = self.places[at].engine.as_mut().expect("it serves");
-        engine.stop();
+        engine.stop(now);
         for id in engine.requests() {
             self.take_back_tokens(now, id);
         }
@@ -104,7 +115,6 @@ impl Cluster<'_> {
     pub fn notice(&mut self, now: SimTime, at: usize) {
         let trouble = self.places[at].trouble.take().expect("it crashed");
         let drains = self.places[at].state == State::Draining;
-        let for_good = drains && self.places[at].isolated.is_none();
         if trouble.zone_lost {
             let lost = self.lose_all(now, at);
             self.note(now, at, Happening::ZoneLost { lost });
@@ -112,17 +122,17 @@ impl Cluster<'_> {
         } else if trouble.in_flight == InFlight::Lost {
             let lost = self.lose_all(now, at);
             self.note(now, at, Happening::Noticed { lost });
-            if for_good {
+            if drains && !self.places[at].isolated {
                 self.terminate(now, at);
             } else {
-                self.go_down(now, at, trouble.recovery);
+                self.go_down(now, at);
             }
         } else {
             self.note(now, at, Happening::Noticed { lost: 0 });
-            if !for_good {
-                self.places[at].isolated = Some(trouble.recovery);
+            if !drains {
+                self.places[at].isolated = true;
+                self.drain(now, at, Drain::HandBack);
             }
-            self.drain(now, at, Drain::HandBack);
         }
     }
 
@@ -133,10 +143,7 @@ impl Cluster<'_> {
             }
             match self.places[at].state {
                 State::Vacant => {}
-                State::Starting | State::Down => {
-                    self.note(now, at, Happening::ZoneLost { lost: 0 });
-                    self.terminate(now, at);
-                }
+                State::Starting | State::Down => self.terminate(now, at),
                 State::Ready | State::Draining => {
                     if self.places[at].trouble.is_none() {
                         self.crash(now, at, InFlight::Lost, &Delay::NONE);
@@ -160,12 +167,16 @@ impl Cluster<'_> {
     }
 
     fn reclaim(&mut self, now: SimTime, at: usize, notice: Span) {
-        if !self.places[at].serves() || notice == Span::ZERO {
+        if !self.places[at].serves() {
+            self.terminate(now, at);
+            return;
+        }
+        if notice == Span::ZERO {
             self.take_away(now, at);
             return;
         }
         let place = &mut self.places[at];
-        (place.noted, place.isolated) = (true, None);
+        (place.noted, place.isolated) = (true, false);
         self.note(now, at, Happening::Noted);
         self.events.insert((now + notice, Kind::NoticeEnd, at as u64, 0));
         self.drain(now, at, Drain::HandBack);
@@ -192,19 +203,12 @@ impl Cluster<'_> {
     /// A fault takes no more capacity.
     pub fn capacity_back(&mut self, now: SimTime, fault: usize) {
         self.scarce.remove(&fault);
-        let pools = &self.setting.bundle.pools;
-        let pool = match &self.setting.conditions.faults[fault].strike {
-            Strike::NoCapacity { pool: Some(name), .. } => {
-                pools.iter().position(|pool| pool.name == *name)
-            }
-            _ => None,
-        };
-        self.note_all(now, pool, Happening::CapacityBack);
-        for pool in 0..pools.len() {
-            if self.zone_for(pool).is_some() {
+        for pool in 0..self.setting.bundle.pools.len() {
+            if self.control.pools[pool].lacks_capacity && self.zone_for(pool).is_some() {
                 self.control.pools[pool].lacks_capacity = false;
+                self.note_all(now, Some(pool), Happening::CapacityBack);
+                self.look_again(now, pool);
             }
         }
-        self.look_again(now);
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Totals {
 impl Totals {
     pub fn with(mut self, engine: &Engine) -> Self {
         self.requests += engine.requests;
-        self.steps += engine.steps;
+        self.steps = engine.steps;
         self.preemptions += engine.preemptions;
         self.input_tokens += engine.input_tokens;
         self.decode_tokens += engine.decode_tokens;
@@ -65,8 +65,10 @@ pub(super) struct Place {
     pub engine: Option<Engine>,
     /// A crash that nobody noticed yet.
     pub trouble: Option<Trouble>,
-    /// How long it will be down when it has finished its requests.
-    pub isolated: Option<Span>,
+    /// Whether it goes down when it has finished its requests.
+    pub isolated: bool,
+    /// How long it will be down after its last crash.
+    pub recovery: Span,
     /// Whether it has notice of being taken away.
     pub noted: bool,
     pub launches: u64,
@@ -90,7 +92,8 @@ impl Place {
                 zone: String::new(),
                 engine: None,
                 trouble: None,
-                isolated: None,
+                isolated: false,
+                recovery: Span::ZERO,
                 noted: false,
                 launches: 0,
                 crashes: 0,
@@ -110,7 +113,7 @@ impl Place {
     fn is_present(&self) -> bool {
         match self.state {
             State::Starting | State::Ready | State::Down => true,
-            State::Draining => self.isolated.is_some(),
+            State::Draining => self.isolated,
             State::Vacant => false,
         }
     }
@@ -142,16 +145,17 @@ impl Cluster<'_> {
     pub fn start(&mut self) {
         let cold = self.setting.conditions.cold_start;
         for (pool, of) in self.setting.bundle.pools.iter().enumerate() {
-            for _ in 0..of.instances {
-                let at = self.vacant_place(pool).expect("a pool begins with what it may have");
+            let first: Vec<usize> = self.places_of(pool).take(of.instances as usize).collect();
+            for &at in &first {
                 let zone = self.zone_for(pool).expect("nothing has gone wrong yet");
                 let delay = self.launch(SimTime::ZERO, at, zone);
                 if cold {
                     let ready = SimTime::ZERO + delay;
                     self.events.insert((ready, Kind::Ready, at as u64, 0));
-                } else {
-                    self.get_ready(SimTime::ZERO, at);
                 }
+            }
+            if !cold {
+                first.into_iter().for_each(|at| self.get_ready(SimTime::ZERO, at));
             }
         }
     }
@@ -215,18 +219,13 @@ impl Cluster<'_> {
             .cloned()
     }
 
-    /// Launches what is missing, where it can be launched.
-    pub fn look_again(&mut self, now: SimTime) {
-        for pool in 0..self.setting.bundle.pools.len() {
-            while self.present(pool) < self.control.pools[pool].desired {
-                let Some(at) = self.vacant_place(pool) else { break };
-                let Some(zone) = self.zone_for(pool) else {
-                    self.lack_capacity(now, pool);
-                    break;
-                };
-                let delay = self.launch(now, at, zone);
-                self.events.insert((now + delay, Kind::Ready, at as u64, 0));
-            }
+    /// Launches what is missing in `pool`, where it can be launched.
+    pub fn look_again(&mut self, now: SimTime, pool: usize) {
+        while self.present(pool) < self.control.pools[pool].desired {
+            let Some(at) = self.vacant_place(pool) else { return };
+            let Some(zone) = self.zone_for(pool) else { return self.lack_capacity(now, pool) };
+            let delay = self.launch(now, at, zone);
+            self.events.insert((now + delay, Kind::Ready, at as u64, 0));
         }
     }
 
@@ -258,7 +257,8 @@ impl Cluster<'_> {
         self.enter(now, at, State::Ready);
         self.note(now, at, Happening::Ready);
         let pool = &self.setting.bundle.pools[self.places[at].pool];
-        self.places[at].engine = Some(Engine::new(&self.setting, at, pool));
+        let steps = self.places[at].totals.steps;
+        self.places[at].engine = Some(Engine::new(&self.setting, (at, steps), pool));
         for id in std::mem::take(&mut self.held) {
             self.route(now, id);
         }
@@ -270,56 +270,59 @@ impl Cluster<'_> {
             self.enter(now, at, State::Draining);
             self.note(now, at, Happening::Draining);
         }
-        if how == Drain::HandBack {
-            let engine = self.places[at].engine.as_mut().expect("it serves");
+        let engine = self.places[at].engine.as_mut().expect("it serves");
+        if how == Drain::HandBack && !engine.stopped {
             for id in engine.hand_back(now, &self.setting, &mut self.requests) {
                 self.route(now, id);
             }
         }
         self.end_if_drained(now, at);
-        self.look_again(now);
+        self.look_again(now, self.places[at].pool);
     }
 
     /// Ends an instance that drains and has no requests.
     pub fn end_if_drained(&mut self, now: SimTime, at: usize) {
         let place = &self.places[at];
-        let empty = place.engine.as_ref().is_some_and(|engine| engine.requests().is_empty());
-        if place.state != State::Draining || !empty {
+        let is_empty = |engine: &Engine| !engine.stopped && engine.requests().is_empty();
+        if place.state != State::Draining || !place.engine.as_ref().is_some_and(is_empty) {
             return;
         }
-        match place.isolated {
-            Some(recovery) => self.go_down(now, at, recovery),
-            None => self.terminate(now, at),
+        if place.isolated {
+            self.go_down(now, at);
+        } else {
+            self.terminate(now, at);
         }
     }
 
     /// The instance is gone from its place.
     pub fn terminate(&mut self, now: SimTime, at: usize) {
-        self.lose_engine(at);
+        self.lose_engine(now, at);
         for kind in [Kind::Ready, Kind::Noticed, Kind::NoticeEnd] {
             self.cancel(kind, at);
         }
         let place = &mut self.places[at];
-        (place.trouble, place.isolated, place.noted) = (None, None, false);
+        (place.trouble, place.isolated, place.noted) = (None, false, false);
         self.enter(now, at, State::Vacant);
         self.note(now, at, Happening::Terminated);
-        self.look_again(now);
+        self.look_again(now, self.places[at].pool);
     }
 
     /// The instance restarts or is repaired.
-    pub fn go_down(&mut self, now: SimTime, at: usize, recovery: Span) {
-        self.lose_engine(at);
+    pub fn go_down(&mut self, now: SimTime, at: usize) {
+        self.lose_engine(now, at);
         self.cancel(Kind::Noticed, at);
         let place = &mut self.places[at];
-        (place.trouble, place.isolated) = (None, None);
+        (place.trouble, place.isolated) = (None, false);
+        let ready = now + place.recovery;
         self.enter(now, at, State::Down);
-        self.events.insert((now + recovery, Kind::Ready, at as u64, 0));
+        self.events.insert((ready, Kind::Ready, at as u64, 0));
     }
 
-    fn lose_engine(&mut self, at: usize) {
+    fn lose_engine(&mut self, now: SimTime, at: usize) {
         self.cancel(Kind::SlowEnd, at);
         self.router.forget(at);
-        if let Some(engine) = self.places[at].engine.take() {
+        if let Some(mut engine) = self.places[at].engine.take() {
+            engine.stop(now);
             let totals = std::mem::take(&mut self.places[at].totals);
             self.places[at].totals = totals.with(&engine);
         }

@@ -145,6 +145,8 @@ struct Request {
     ttft: Option<Span>,
     /// When the step ends that made the first token.
     first_token: Option<SimTime>,
+    /// Whether a scrape will know of a first token of this attempt.
+    seen: bool,
     /// Times between its tokens since it last entered a batch.
     gaps: Vec<Span>,
     finished: Option<SimTime>,
@@ -178,6 +180,7 @@ impl Request {
             scheduled: None,
             ttft: None,
             first_token: None,
+            seen: false,
             gaps: Vec::new(),
             finished: None,
             progress: 0,
@@ -187,11 +190,12 @@ impl Request {
         }
     }
 
-    /// The same request as it was before its first attempt, but for what is not of an attempt.
+    /// The same request without what happened to it in its last attempt.
     fn afresh(&self, setting: &Setting) -> Self {
         Self {
             arrival: self.arrival,
-            retries: self.retries + 1,
+            came: self.came,
+            retries: self.retries,
             delays: self.delays.clone(),
             ..Self::new(setting, self.id)
         }

@@ -2,8 +2,8 @@
 
 use crate::base::{SimTime, Span};
 use crate::policy::autoscale::{
-    Action, Autoscaler, Autoscaling, CooldownFrom, Drain, FleetView, Foresight, PoolView,
-    ScaleOrder, autoscaler,
+    Action, Autoscaler, Autoscaling, CooldownFrom, FleetView, Foresight, PoolView, ScaleOrder,
+    autoscaler,
 };
 use crate::policy::signals::{PoolSample, Sample, Samples, TokenCost, empty_latencies};
 
@@ -125,7 +125,10 @@ impl Cluster<'_> {
                 let time = place.time_in(state, SimTime::ZERO, now);
                 sample.ready_ps += u128::from(time);
             }
+            sample.busy_ps += u128::from(place.totals.busy.as_ps());
             let Some(engine) = &place.engine else { continue };
+            let under_way = engine.busy_until.since(now);
+            sample.busy_ps += u128::from((engine.busy - under_way).as_ps());
             sample.waiting += (engine.waiting.len() + engine.on_the_way.len()) as u64;
             sample.running += engine.running.len() as u64;
             let here = engine.waiting.iter().chain(&engine.on_the_way).chain(&engine.running);
@@ -139,9 +142,6 @@ impl Cluster<'_> {
         }
         for step in &self.steps {
             if self.places[step.instance.index()].pool == pool {
-                let start = SimTime::from_us(step.start_us);
-                let end = SimTime::from_us(step.start_us + step.duration_us);
-                sample.busy_ps += u128::from((end.min(now) - start).as_ps());
                 sample.prefill_tokens += u64::from(step.prefill_tokens);
                 sample.decode_tokens += u64::from(step.decode_tokens);
             }
@@ -194,12 +194,8 @@ impl Cluster<'_> {
         }
     }
 
-    fn note_order(&mut self, now: SimTime, pool: usize, order: ScaleOrder, what: Happening) {
-        let instance = match order.action {
-            Action::Drain(instance) => Some(instance),
-            Action::Launch { .. } | Action::Shrink { .. } => None,
-        };
-        self.log.push(FleetEvent { at: now, pool: Some(pool as u32), instance, what });
+    fn note_order(&mut self, now: SimTime, pool: usize, what: Happening) {
+        self.log.push(FleetEvent { at: now, pool: Some(pool as u32), instance: None, what });
     }
 
     fn order_more(&mut self, now: SimTime, pool: usize, count: u32, order: ScaleOrder) {
@@ -216,8 +212,8 @@ impl Cluster<'_> {
         control.desired += count;
         (control.last_launch, control.last_order) = (Some(now), Some(now));
         control.unsettled = cooldown_from == CooldownFrom::Ready;
-        self.note_order(now, pool, order, Happening::ScaleUp { count, reason: order.reason });
-        self.look_again(now);
+        self.note_order(now, pool, Happening::ScaleUp { count, reason: order.reason });
+        self.look_again(now, pool);
     }
 
     /// Lowers the number of instances that should be there; says whether it did.
@@ -232,24 +228,24 @@ impl Cluster<'_> {
         }
         control.desired -= count;
         control.last_order = Some(now);
-        self.note_order(now, pool, order, Happening::ScaleDown { count, reason: order.reason });
+        self.note_order(now, pool, Happening::ScaleDown { count, reason: order.reason });
         true
     }
 
-    /// Removes instances one after the other until no more are present than should be.
+    /// Removes instances until no more are present than should be.
     fn remove_surplus(&mut self, now: SimTime, pool: usize) {
-        let how: Drain = self.autoscaling().drain;
-        while self.present(pool) > self.control.pools[pool].desired {
-            let last_in =
-                |state| self.places_of(pool).rev().find(|&at| self.places[at].state == state);
-            if let Some(at) = last_in(State::Starting).or_else(|| last_in(State::Down)) {
-                self.terminate(now, at);
-                continue;
-            }
-            let ready = self.places_of(pool).rev().filter(|&at| self.places[at].is_ready());
-            let Some(at) = ready.min_by_key(|&at| self.places[at].load()) else { return };
-            self.drain(now, at, how);
-        }
+        let too_many = self.present(pool).saturating_sub(self.control.pools[pool].desired) as usize;
+        let last_in = |state| -> Vec<usize> {
+            self.places_of(pool).rev().filter(|&at| self.places[at].state == state).collect()
+        };
+        let mut idle = [last_in(State::Starting), last_in(State::Down)].concat();
+        idle.truncate(too_many);
+        let mut ready = last_in(State::Ready);
+        ready.sort_by_key(|&at| self.places[at].load());
+        ready.truncate(too_many - idle.len());
+        let how = self.autoscaling().drain;
+        idle.into_iter().for_each(|at| self.terminate(now, at));
+        ready.into_iter().for_each(|at| self.drain(now, at, how));
     }
 
     /// Where cooldowns count from when the launched are ready: they do now, if none is starting.

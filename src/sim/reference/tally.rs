@@ -179,13 +179,15 @@ fn busy_fraction(
         let step_end = SimTime::from_us(step.start_us + step.duration_us);
         busy_ps += u128::from(step_end.min(end).since(step_start.max(start)).as_ps());
     }
-    let possible = match fleet {
-        None => end.since(start).as_secs() * cluster.places.len() as f64,
+    let window = end.since(start);
+    let ready = match fleet {
+        None => cluster.places.len() as f64,
         Some(fleet) => {
             let ready_ps: u128 = fleet.pools.iter().map(|pool| pool.ready_in_window_ps).sum();
-            ready_ps as f64 / 1e12
+            ready_ps as f64 / window.as_ps() as f64
         }
     };
+    let possible = window.as_secs() * ready;
     if possible > 0.0 { busy_ps as f64 / 1e12 / possible } else { 0.0 }
 }
 
