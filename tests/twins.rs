@@ -163,6 +163,57 @@ fn the_swarm_reaches_every_mechanism() {
     assert!(reached.iter().all(|&times| times >= 50), "{reached:?}");
 }
 
+#[test]
+fn random_fleets_reach_everything_that_can_happen() {
+    let mut reached = [0; 25];
+    let mut scratch = Scratch::default();
+    for case in 0..4000 {
+        let Scenario { bundle, trace, conditions, options } = &Scenario::random_fleet(case);
+        let outcome = simulate_under(bundle, trace, conditions, options, &mut scratch);
+        let Some(fleet) = &outcome.fleet else { continue };
+        for (times, happened) in reached.iter_mut().zip(fleet_mechanisms(&outcome, fleet)) {
+            *times += u32::from(happened);
+        }
+    }
+    assert!(reached.iter().all(|&times| times >= 20), "{reached:?}");
+}
+
+/// What happened to a fleet, of all that can.
+fn fleet_mechanisms(outcome: &Outcome, fleet: &FleetOutcome) -> [bool; 25] {
+    use blis_opt::sim::fleet_outcome::Happening as H;
+    let any = |of: &dyn Fn(&H) -> bool| fleet.events.iter().any(|event| of(&event.what));
+    let record = |of: &dyn Fn(&RequestRecord) -> bool| outcome.requests.iter().any(of);
+    let retried = |state| record(&|r| r.retries > 0 && r.state == state);
+    let launches: u32 = fleet.pools.iter().map(|pool| pool.launches).sum();
+    [
+        any(&|what| matches!(what, H::ScaleUp { .. })),
+        any(&|what| matches!(what, H::ScaleDown { .. })),
+        any(&|what| *what == H::NoCapacity),
+        any(&|what| *what == H::CapacityBack),
+        any(&|what| *what == H::Draining),
+        any(&|what| *what == H::Terminated),
+        any(&|what| matches!(what, H::Crashed { .. })),
+        any(&|what| matches!(what, H::Noticed { lost: 0 })),
+        any(&|what| matches!(what, H::Noticed { lost: 1.. })),
+        any(&|what| matches!(what, H::Slowed { .. })),
+        any(&|what| *what == H::Recovered),
+        any(&|what| matches!(what, H::ZoneLost { lost: 1.. })),
+        any(&|what| matches!(what, H::Reclaimed { lost: 1.. })),
+        any(&|what| *what == H::Noted),
+        outcome.counts.timed_out > 0,
+        outcome.counts.failed > 0,
+        retried(RequestState::Completed),
+        retried(RequestState::Rejected),
+        retried(RequestState::TimedOut),
+        retried(RequestState::Failed),
+        outcome.within_slo < outcome.measured.completed,
+        fleet.wasted_tokens > 0,
+        fleet.timeline.iter().any(|interval| interval.waiting > 0 && interval.running > 0),
+        launches as usize > outcome.instances.len(),
+        outcome.preemptions > 0 && fleet.retries > 0,
+    ]
+}
+
 /// What happened in a run, of all that can.
 fn mechanisms(scenario: &Scenario, outcome: &Outcome) -> [bool; 11] {
     let Scenario { bundle, trace, .. } = scenario;

@@ -33,16 +33,17 @@ pub fn set_in_motion(scenario: &mut Scenario, case: u64) {
     // Some features are off, so that the others show.
     let (few, lively) = (dice.once_in(3), dice.once_in(3));
     let on = |dice: &mut Dice| if few { dice.once_in(4) } else { lively || dice.once_in(2) };
-    let moments = Moments::new(scenario);
+    let mut moments = Moments::new(scenario);
     for (at, pool) in scenario.bundle.pools.iter_mut().enumerate() {
         pool.name = format!("pool-{at}");
-        if on(dice) {
+        if on(dice) || dice.once_in(2) {
             resize(dice, pool);
         }
         if on(dice) {
             place(dice, pool);
         }
         pool.start_up = start_up(dice, moments.end_us);
+        moments.zones.extend(pool.zones.iter().cloned());
     }
     if scenario.bundle.places() == 0 {
         scenario.bundle.pools[0].fix(1);
@@ -51,7 +52,7 @@ pub fn set_in_motion(scenario: &mut Scenario, case: u64) {
     let conditions = &mut scenario.conditions;
     conditions.recovery = recovery(dice, moments.end_us);
     if on(dice) {
-        for _ in 0..dice.pick(&[1, 1, 2, 4, 8]) {
+        for _ in 0..dice.pick(&[1, 2, 3, 6, 12]) {
             conditions.faults.push(fault(dice, &moments, pools));
         }
         conditions.faults.sort_by_key(|fault| fault.at);
@@ -86,8 +87,9 @@ fn cut(dice: &mut Dice, scenario: &mut Scenario, end_us: u64) {
     }
 }
 
-/// When things happen in a scenario.
+/// When and where things happen in a scenario.
 struct Moments {
+    zones: Vec<String>,
     end_us: u64,
     arrivals_us: Vec<u64>,
 }
@@ -96,16 +98,19 @@ impl Moments {
     fn new(scenario: &Scenario) -> Self {
         let arrivals = scenario.trace.arrival.iter().filter(|&&at| at != SimTime::NEVER);
         let arrivals_us = arrivals.map(|at| at.as_us()).collect();
-        Self { end_us: scenario.trace.end.as_us(), arrivals_us }
+        let zones = vec![ZONES[2].to_owned()];
+        Self { zones, end_us: scenario.trace.end.as_us(), arrivals_us }
     }
 
     /// The start, a whole millisecond, an arrival, or any time.
     fn time(&self, dice: &mut Dice) -> SimTime {
         let latest = self.end_us as u32 + 20_000;
-        SimTime::from_us(match dice.between(0, 5) {
+        let soon = dice.between(1, 20_000);
+        let soon = u64::from(dice.pick(&[0, 1000, soon, soon]));
+        SimTime::from_us(match dice.between(0, 6) {
             0 => 0,
-            1 if !self.arrivals_us.is_empty() => dice.pick(&self.arrivals_us),
-            2 | 3 => u64::from(dice.between(0, latest / 1000)) * 1000,
+            1 | 2 if !self.arrivals_us.is_empty() => dice.pick(&self.arrivals_us) + soon,
+            3 | 4 => u64::from(dice.between(0, latest / 1000)) * 1000,
             _ => u64::from(dice.between(0, latest)),
         })
     }
@@ -155,7 +160,7 @@ fn resize(dice: &mut Dice, pool: &mut Pool) {
         pool.instances = 0;
     }
     pool.min_instances = dice.between(0, pool.instances);
-    pool.max_instances = pool.instances + dice.between(0, 3);
+    pool.max_instances = pool.instances + dice.between(0, 4);
 }
 
 fn place(dice: &mut Dice, pool: &mut Pool) {
@@ -186,7 +191,7 @@ fn fault(dice: &mut Dice, moments: &Moments, pools: u32) -> Fault {
         _ => Victim::Serving(dice.between(0, 5)),
     };
     let lasting = moments.span(dice);
-    let zone = dice.pick(&ZONES).to_owned();
+    let zone = dice.pick(&moments.zones);
     let some_zone = dice.once_in(2).then(|| zone.clone());
     let strike = match dice.between(0, 9) {
         0..=3 => Strike::Crash {
@@ -197,8 +202,8 @@ fn fault(dice: &mut Dice, moments: &Moments, pools: u32) -> Fault {
         4 => Strike::ZoneOutage { zone, lasting },
         5 | 6 => Strike::Reclaim {
             zone: some_zone,
-            share: dice.pick(&[0.0, 0.5, 0.8, 1.0]),
-            notice: if dice.once_in(2) { Span::ZERO } else { moments.span(dice) },
+            share: dice.pick(&[0.0, 0.7, 1.0, 1.0]),
+            notice: if dice.once_in(3) { Span::ZERO } else { moments.span(dice) },
             lasting,
         },
         7 | 8 => Strike::Slow { victim, factor: dice.pick(&[1.0, 1.5, 2.7, 30.0]), lasting },
@@ -262,7 +267,7 @@ fn rule(dice: &mut Dice, moments: &Moments, pools: u32) -> Rule {
     Rule {
         pool: dice.between(0, pools - 1),
         signal,
-        limit: dice.pick(&[0.0, 0.01, 0.5, 0.9, 2.0, 10.0, 50.0, 500.0]),
+        limit: dice.pick(&[0.0, 0.0, 0.01, 0.5, 0.9, 2.0, 10.0, 100.0]),
         lasting: if dice.once_in(2) { Span::ZERO } else { moments.interval(dice) },
         window: moments.interval(dice).times(u64::from(dice.between(1, 4))),
         step: dice.between(1, 3),
