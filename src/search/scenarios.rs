@@ -118,6 +118,18 @@ impl Plan {
         (&self.workloads[at], self.same[at])
     }
 
+    /// Whether scenario `at` has to be stable: where capacity goes or load comes for a while, a
+    /// queue that grows meanwhile is judged by the promises alone.
+    pub fn has_to_be_stable(&self, at: usize) -> bool {
+        self.parts.get(at).is_none_or(|Part { scenario, .. }| {
+            scenario.faults.is_empty()
+                && scenario.burst.is_none()
+                && scenario.crashes.is_none()
+                && scenario.reclaims.is_none()
+                && !scenario.cold_start
+        })
+    }
+
     /// What befalls the fleet in scenario `at` under `seed`.
     pub fn conditions(&self, at: usize, seed: u64) -> Conditions {
         let part = self.parts.get(at);
@@ -187,6 +199,7 @@ mod tests {
         assert_eq!(both.get("ttft_p99_ms@each"), Some(500.0));
         assert_eq!(both.get("slo_attainment@each"), Some(0.8));
         assert_eq!(both.get("retries"), None, "one scenario does not know it");
+        assert!(plan.has_to_be_stable(0));
     }
 
     #[test]

@@ -4,8 +4,7 @@
 
 use crate::base::{InstanceId, Rng, SimTime, Span, Stream};
 use crate::config::Market;
-use crate::policy::autoscale::{Action, Autoscaling, CooldownFrom, PoolView, Reason, ScaleOrder};
-use crate::policy::load::Load;
+use crate::policy::autoscale::{Autoscaling, PoolView};
 use crate::policy::{PolicyBundle, Pool};
 use crate::scenario::{Conditions, Victim};
 use crate::sim::fleet_outcome::{FleetEvent, Happening, PoolOutcome, StateTime};
@@ -102,17 +101,17 @@ pub struct Place {
 
 /// A pool while the run goes on.
 #[derive(Clone, Debug)]
-struct PoolState {
+pub(super) struct PoolState {
     first: u32,
     places: u32,
     zones: Vec<u32>,
-    desired: u32,
+    pub desired: u32,
     /// A shortage of capacity was noted.
-    short: bool,
-    last_up: Option<SimTime>,
-    last_any: Option<SimTime>,
+    pub short: bool,
+    pub last_up: Option<SimTime>,
+    pub last_any: Option<SimTime>,
     /// A launch order waits until none is starting; cooldowns count from then.
-    unsettled: bool,
+    pub unsettled: bool,
     occupied: u32,
     ready_ps: u128,
     outcome: PoolOutcome,
@@ -132,12 +131,12 @@ pub struct Shortage {
 /// The places of a fleet.
 #[derive(Debug)]
 pub struct Fleet<'a> {
-    pools_spec: &'a [Pool],
+    pub(super) pools_spec: &'a [Pool],
     conditions: &'a Conditions,
-    scaling: Option<&'a Autoscaling>,
+    pub(super) scaling: Option<&'a Autoscaling>,
     /// All places, through the pools.
     pub places: Vec<Place>,
-    pools: Vec<PoolState>,
+    pub(super) pools: Vec<PoolState>,
     zones: Vec<String>,
     /// Shortages by the order in which they began; `None` when they are over.
     shortages: Vec<Option<Shortage>>,
@@ -327,7 +326,7 @@ impl<'a> Fleet<'a> {
         self.pools[pool].ready_ps + running
     }
 
-    fn range(&self, pool: usize) -> std::ops::Range<usize> {
+    pub(super) fn range(&self, pool: usize) -> std::ops::Range<usize> {
         let PoolState { first, places, .. } = self.pools[pool];
         first as usize..(first + places) as usize
     }
@@ -341,11 +340,11 @@ impl<'a> Fleet<'a> {
         self.pools.len()
     }
 
-    fn present(&self, pool: usize) -> u32 {
+    pub(super) fn present(&self, pool: usize) -> u32 {
         self.places_of(pool).filter(|place| place.is_present()).count() as u32
     }
 
-    fn in_state(&self, pool: usize, state: State) -> u32 {
+    pub(super) fn in_state(&self, pool: usize, state: State) -> u32 {
         self.places_of(pool).filter(|place| place.state == state).count() as u32
     }
 
