@@ -104,13 +104,8 @@ impl Plan {
     }
 
     /// How many runs a seed takes.
-    pub fn len(&self) -> usize {
+    pub fn runs_per_seed(&self) -> usize {
         self.workloads.len()
-    }
-
-    /// Whether there is nothing to play, which never is.
-    pub fn is_empty(&self) -> bool {
-        self.workloads.is_empty()
     }
 
     /// The workload of scenario `at`, and what names it among all.
@@ -205,7 +200,7 @@ mod tests {
     #[test]
     fn without_scenarios_a_run_is_what_it_is() {
         let plan = Plan::new(vec![], &WorkloadSpec::default(), Setting::default()).expect("plays");
-        assert_eq!(plan.len(), 1);
+        assert_eq!(plan.runs_per_seed(), 1);
         assert!(plan.conditions(0, 7).is_calm());
         let one = figures(&[("ttft_p99_ms", 100.0)]);
         assert_eq!(plan.combine(vec![one.clone()]), one);

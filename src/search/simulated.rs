@@ -115,8 +115,8 @@ impl<'a> SimulatedEvaluator<'a> {
             Err(reason) => return Run::failed(job.seed, reason),
         };
         let plan = &self.world.plan;
-        let (mut stable, mut figures) = (true, Vec::with_capacity(plan.len()));
-        for part in 0..plan.len() {
+        let (mut stable, mut figures) = (true, Vec::with_capacity(plan.runs_per_seed()));
+        for part in 0..plan.runs_per_seed() {
             let outcome = self.play(&bundle, part, job.seed, scratch);
             stable &= outcome.stability.stable || !plan.has_to_be_stable(part);
             figures.push(Figures::of(&outcome, &bundle, self.capacities()));
