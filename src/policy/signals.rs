@@ -17,6 +17,10 @@ pub enum Signal {
     Running,
     /// The same over the pool's ready instances.
     RunningPerInstance,
+    /// Requests that wait or are in a batch.
+    InFlight,
+    /// The same over the pool's ready instances.
+    InFlightPerInstance,
     /// Tokens of prompt and answer computed so far, or still to be computed of the prompt, of all
     /// requests on the pool's instances.
     InFlightTokens,
@@ -44,11 +48,13 @@ pub enum Signal {
 
 impl Signal {
     /// Every signal with its name.
-    pub const ALL: [(&'static str, Self); 18] = [
+    pub const ALL: [(&'static str, Self); 20] = [
         ("waiting", Self::Waiting),
         ("waiting_per_instance", Self::WaitingPerInstance),
         ("running", Self::Running),
         ("running_per_instance", Self::RunningPerInstance),
+        ("in_flight", Self::InFlight),
+        ("in_flight_per_instance", Self::InFlightPerInstance),
         ("in_flight_tokens", Self::InFlightTokens),
         ("in_flight_tokens_per_instance", Self::InFlightTokensPerInstance),
         ("kv_utilization", Self::KvUtilization),
@@ -69,6 +75,23 @@ impl Signal {
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, signal)| *signal == self).map_or("signal", |(name, _)| name)
     }
+
+    /// Whether it grows with the number of instances that the load would need.
+    pub const fn is_total(self) -> bool {
+        matches!(
+            self,
+            Self::Waiting
+                | Self::Running
+                | Self::InFlight
+                | Self::InFlightTokens
+                | Self::ArrivalRate
+        )
+    }
+
+    /// Whether it is a quantile of latencies.
+    pub const fn is_latency(self) -> bool {
+        matches!(self, Self::Ttft(_) | Self::Tpot(_) | Self::E2e(_))
+    }
 }
 
 /// How quantiles of latencies are made.
@@ -79,6 +102,18 @@ pub enum Quantiles {
     Exact,
     /// From the buckets that vLLM exports, interpolated as Prometheus does.
     Buckets,
+}
+
+/// What the scrapes of a window amount to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Their mean, which is that over time: scrapes are evenly spaced.
+    #[default]
+    Mean,
+    /// The highest.
+    Max,
+    /// The lowest.
+    Min,
 }
 
 /// One pool at a scrape.
@@ -123,6 +158,29 @@ pub struct Sample {
     pub tpot: Bins,
     /// Times to last token of requests answered since then.
     pub e2e: Bins,
+}
+
+impl Sample {
+    /// The value of a gauge of `pool`, infinite or no number per instance without an instance;
+    /// `None` for a signal that is no gauge.
+    fn gauge(&self, signal: Signal, pool: usize) -> Option<f64> {
+        let now = &self.pools[pool];
+        let ready = f64::from(now.ready);
+        let waiting = (now.waiting + self.held) as f64;
+        let (running, tokens) = (now.running as f64, now.in_flight_tokens as f64);
+        Some(match signal {
+            Signal::Waiting => waiting,
+            Signal::WaitingPerInstance => waiting / ready,
+            Signal::Running => running,
+            Signal::RunningPerInstance => running / ready,
+            Signal::InFlight => waiting + running,
+            Signal::InFlightPerInstance => (waiting + running) / ready,
+            Signal::InFlightTokens => tokens,
+            Signal::InFlightTokensPerInstance => tokens / ready,
+            Signal::KvUtilization => now.kv_used as f64 / now.kv_total as f64,
+            _ => return None,
+        })
+    }
 }
 
 /// What computes a token's worth of time, for [`Signal::TokenUtilization`].
@@ -178,17 +236,8 @@ impl Samples {
     /// first scrape, without requests in the window, per instance without an instance.
     pub fn value(&self, signal: Signal, pool: usize, window: Span) -> Option<f64> {
         let last = self.last()?;
-        let now = &last.pools[pool];
-        let ready = f64::from(now.ready);
-        let waiting = (now.waiting + last.held) as f64;
+        let ready = f64::from(last.pools[pool].ready);
         let value = match signal {
-            Signal::Waiting => waiting,
-            Signal::WaitingPerInstance => waiting / ready,
-            Signal::Running => now.running as f64,
-            Signal::RunningPerInstance => now.running as f64 / ready,
-            Signal::InFlightTokens => now.in_flight_tokens as f64,
-            Signal::InFlightTokensPerInstance => now.in_flight_tokens as f64 / ready,
-            Signal::KvUtilization => now.kv_used as f64 / now.kv_total as f64,
             Signal::Ttft(level) => return self.quantile(level, window, |sample| &sample.ttft),
             Signal::Tpot(level) => return self.quantile(level, window, |sample| &sample.tpot),
             Signal::E2e(level) => return self.quantile(level, window, |sample| &sample.e2e),
@@ -201,8 +250,48 @@ impl Samples {
             Signal::TokenUtilization => {
                 self.token_seconds(pool, window) / self.busy(pool, window).1
             }
+            gauge => last.gauge(gauge, pool).unwrap_or(f64::NAN),
         };
         value.is_finite().then_some(value)
+    }
+
+    /// What a gauge amounts to over the scrapes less than `window` before the last one; any other
+    /// signal is as [`Samples::value`] has it. `None` where no scrape has a value.
+    pub fn over(
+        &self,
+        signal: Signal,
+        pool: usize,
+        window: Span,
+        aggregate: Aggregate,
+    ) -> Option<f64> {
+        let last = self.last()?;
+        if last.gauge(signal, pool).is_none() {
+            return self.value(signal, pool, window);
+        }
+        let (mut sum, mut count, mut low, mut high) = (0.0, 0_u32, f64::INFINITY, 0.0_f64);
+        for sample in self.ring.iter().rev() {
+            let age = last.at.since(sample.at);
+            if age > Span::ZERO && age >= window {
+                break;
+            }
+            let Some(value) = sample.gauge(signal, pool).filter(|value| value.is_finite()) else {
+                continue;
+            };
+            sum += value;
+            count += 1;
+            (low, high) = (low.min(value), high.max(value));
+        }
+        (count > 0).then(|| match aggregate {
+            Aggregate::Mean => sum / f64::from(count),
+            Aggregate::Max => high,
+            Aggregate::Min => low,
+        })
+    }
+
+    /// Requests that reached the cluster within `window` before the last scrape, retries counted;
+    /// `None` before the first.
+    pub fn arrivals(&self, window: Span) -> Option<u64> {
+        self.increase(window, |sample| sample.arrivals).map(|(arrivals, _)| arrivals)
     }
 
     /// The scrape that the window begins with: the last one that is at least as old, else the
@@ -296,6 +385,23 @@ mod tests {
         assert_eq!(value(Signal::Waiting), Some(10.0));
         assert_eq!(value(Signal::WaitingPerInstance), Some(5.0));
         assert_eq!(value(Signal::KvUtilization), None);
+    }
+
+    #[test]
+    fn gauges_have_a_mean_and_extremes_over_a_window() {
+        let mut samples = samples();
+        let last = Sample { held: 9, ..sample(120.0, 50, &[]) };
+        samples.push(last);
+        let over = |s, how| samples.over(Signal::Waiting, 0, Span::from_secs(s), how);
+        assert_eq!(over(0.0, Aggregate::Mean), Some(15.0), "the last one at least");
+        assert_eq!(over(30.0, Aggregate::Mean), Some(15.0));
+        assert_eq!(over(60.0, Aggregate::Mean), Some(12.5));
+        assert_eq!(over(60.0, Aggregate::Max), Some(15.0));
+        assert_eq!(over(60.0, Aggregate::Min), Some(10.0));
+        let rate = samples.over(Signal::ArrivalRate, 0, Span::from_secs(60.0), Aggregate::Mean);
+        assert_eq!(rate, Some(10.0 / 60.0), "what is no gauge has its own window");
+        assert_eq!(samples.arrivals(Span::from_secs(60.0)), Some(10));
+        assert_eq!(Samples::default().over(Signal::Waiting, 0, Span::ZERO, Aggregate::Mean), None);
     }
 
     #[test]
