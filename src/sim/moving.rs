@@ -92,7 +92,7 @@ impl<'a> Moving<'a> {
             fleet: Fleet::new(bundle, conditions, window, interval.unwrap_or(Span::ZERO)),
             conditions,
             scaling,
-            autoscaler: scaling.map(|scaling| autoscaler(&scaling.policy, foresight)),
+            autoscaler: scaling.map(|scaling| autoscaler(scaling, foresight)),
             samples: Samples::new(longest, costs),
             orders: Vec::new(),
             open: vec![false; bundle.places() as usize],

@@ -6,9 +6,11 @@
 use blis_opt::base::{Delay, SimTime, Span};
 use blis_opt::config::Market;
 use blis_opt::policy::autoscale::{
-    Autoscaling, Combine, CooldownFrom, Drain, Oracle, Rule, ScalingPolicy, Schedule, Thresholds,
+    Aibrix, Autoscaling, Behavior, Combine, CooldownFrom, Drain, Fallback, FallbackBehavior, Hpa,
+    Keda, Knative, Metric, MetricType, Oracle, RayServe, Rule, ScalingPolicy, Schedule, SkyServe,
+    Strategy, Thresholds, Trigger,
 };
-use blis_opt::policy::signals::{Quantiles, Signal};
+use blis_opt::policy::signals::{Aggregate, Quantiles, Signal};
 use blis_opt::policy::{Pool, StartUp};
 use blis_opt::scenario::{Conditions, Conduct, Fault, InFlight, Recovery, Retry, Strike, Victim};
 use blis_opt::workload::Targets;
@@ -227,7 +229,8 @@ fn retry(dice: &mut Dice) -> Retry {
 fn autoscaling(dice: &mut Dice, moments: &Moments, pools: u32) -> Autoscaling {
     let short = |dice: &mut Dice| if dice.once_in(2) { Span::ZERO } else { moments.span(dice) };
     Autoscaling {
-        policy: match dice.between(0, 4) {
+        policy: match dice.between(0, 7) {
+            5..=7 => controller(dice, moments, pools),
             0 => ScalingPolicy::Scheduled(schedule(dice, moments, pools)),
             1 => ScalingPolicy::Oracle(Oracle {
                 pool: dice.between(0, pools - 1),
@@ -249,6 +252,95 @@ fn autoscaling(dice: &mut Dice, moments: &Moments, pools: u32) -> Autoscaling {
         cooldown_from: dice.pick(&[CooldownFrom::Decision, CooldownFrom::Ready]),
         pending_guard: dice.once_in(3),
     }
+}
+
+/// One of the real controllers.
+fn controller(dice: &mut Dice, moments: &Moments, pools: u32) -> ScalingPolicy {
+    let pool = dice.between(0, pools - 1);
+    let short = |dice: &mut Dice| if dice.once_in(2) { Span::ZERO } else { moments.span(dice) };
+    match dice.between(0, 5) {
+        0 => {
+            let metrics = (0..dice.between(1, 3)).map(|_| metric(dice, moments)).collect();
+            ScalingPolicy::Hpa(Hpa { pool, metrics, behavior: behavior(dice, moments) })
+        }
+        1 => ScalingPolicy::Keda(Keda {
+            pool,
+            polling_interval: moments.interval(dice),
+            cooldown_period: short(dice),
+            initial_cooldown_period: short(dice),
+            triggers: (0..dice.between(1, 3)).map(|_| trigger(dice, moments)).collect(),
+            fallback: dice.once_in(2).then(|| Fallback {
+                failure_threshold: dice.between(0, 3),
+                replicas: dice.between(0, 3),
+                behavior: dice.pick(&[FallbackBehavior::Static, FallbackBehavior::CurrentIfLower]),
+            }),
+            behavior: behavior(dice, moments),
+        }),
+        2 => ScalingPolicy::Knative(Knative {
+            target: dice.pick(&[0.01, 0.5, 3.0, 50.0]),
+            stable_window: moments.interval(dice),
+            scale_down_delay: short(dice),
+            scale_to_zero_grace_period: short(dice),
+            ..Knative::new(pool)
+        }),
+        3 => ScalingPolicy::RayServe(RayServe {
+            target_ongoing_requests: dice.pick(&[0.01, 0.5, 3.0, 50.0]),
+            upscale_delay: short(dice),
+            downscale_delay: short(dice),
+            downscaling_factor: dice.pick(&[0.3, 1.0, 2.0]),
+            metrics_interval: moments.interval(dice),
+            look_back_period: moments.interval(dice),
+            aggregation: dice.pick(&[Aggregate::Mean, Aggregate::Max, Aggregate::Min]),
+            ..RayServe::new(pool)
+        }),
+        4 => ScalingPolicy::SkyServe(SkyServe {
+            pool,
+            target_qps_per_replica: dice.pick(&[0.001, 0.1, 3.0]),
+            upscale_delay: short(dice),
+            downscale_delay: short(dice),
+        }),
+        _ => {
+            let strategy = dice.pick(&[Strategy::Kpa, Strategy::Apa]);
+            let (_, signal) = dice.pick(&Signal::ALL);
+            ScalingPolicy::Aibrix(Aibrix {
+                observe_window: moments.interval(dice),
+                panic_window: moments.interval(dice),
+                scale_down_cooldown_window: short(dice),
+                pending_guard: dice.once_in(2),
+                ..Aibrix::new(pool, strategy, signal, dice.pick(&[0.01, 0.5, 3.0, 50.0]))
+            })
+        }
+    }
+}
+
+fn metric(dice: &mut Dice, moments: &Moments) -> Metric {
+    use MetricType::{AverageValue, Pods, Resource, Value};
+    let (_, signal) = dice.pick(&Signal::ALL);
+    Metric {
+        kind: dice.pick(&[Pods, Resource, Value, AverageValue]),
+        signal,
+        target: dice.pick(&[0.001, 0.5, 3.0, 50.0]),
+        window: moments.interval(dice),
+    }
+}
+
+fn trigger(dice: &mut Dice, moments: &Moments) -> Trigger {
+    Trigger {
+        metric: metric(dice, moments),
+        activation_threshold: dice.pick(&[0.0, 0.5, 5.0]),
+        ignore_null_values: dice.once_in(2),
+    }
+}
+
+fn behavior(dice: &mut Dice, moments: &Moments) -> Behavior {
+    let mut behavior = Behavior::default();
+    for rates in [&mut behavior.up, &mut behavior.down] {
+        rates.stabilization = if dice.once_in(2) { Span::ZERO } else { moments.span(dice) };
+        for limit in &mut rates.limits {
+            limit.period = moments.interval(dice);
+        }
+    }
+    behavior
 }
 
 fn schedule(dice: &mut Dice, moments: &Moments, pools: u32) -> Schedule {
@@ -339,6 +431,12 @@ pub fn keep_one_pool(scenario: &mut Scenario) {
         Some(ScalingPolicy::Thresholds(rules)) => {
             rules.up.iter_mut().chain(&mut rules.down).for_each(|rule| rule.pool = 0);
         }
+        Some(ScalingPolicy::Hpa(hpa)) => hpa.pool = 0,
+        Some(ScalingPolicy::Keda(keda)) => keda.pool = 0,
+        Some(ScalingPolicy::Knative(knative)) => knative.pool = 0,
+        Some(ScalingPolicy::RayServe(ray)) => ray.pool = 0,
+        Some(ScalingPolicy::SkyServe(sky)) => sky.pool = 0,
+        Some(ScalingPolicy::Aibrix(aibrix)) => aibrix.pool = 0,
         None => {}
     }
     if scenario.bundle.places() == 0 {

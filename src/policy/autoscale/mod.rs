@@ -3,9 +3,15 @@
 //! A policy is asked every [`Autoscaling::interval`] and answers with orders; the fleet carries
 //! out what minimum, maximum, cooldowns and capacity allow.
 
+mod aibrix;
+mod hpa;
+mod keda;
+mod knative;
 mod oracle;
+mod ray_serve;
 mod read;
 mod scheduled;
+mod skyserve;
 mod thresholds;
 
 use std::cmp::Ordering;
@@ -13,8 +19,14 @@ use std::cmp::Ordering;
 use crate::base::{InstanceId, SimTime, Span};
 use crate::policy::signals::{Quantiles, Samples, Signal};
 
+pub use aibrix::{Aibrix, Strategy};
+pub use hpa::{Behavior, Hpa, Metric, MetricType, RateLimit, Rates, Select, Unit};
+pub use keda::{Fallback, FallbackBehavior, Keda, Trigger};
+pub use knative::Knative;
 pub use oracle::Foresight;
+pub use ray_serve::RayServe;
 pub(super) use read::read_autoscaling;
+pub use skyserve::SkyServe;
 
 /// How a fleet scales.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +81,18 @@ pub enum ScalingPolicy {
     Thresholds(Thresholds),
     /// Knows the future: a yardstick.
     Oracle(Oracle),
+    /// The Horizontal Pod Autoscaler of Kubernetes, version 2.
+    Hpa(Hpa),
+    /// KEDA: to zero and back, and an HPA in between.
+    Keda(Keda),
+    /// The Knative Pod Autoscaler.
+    Knative(Knative),
+    /// The autoscaler of Ray Serve.
+    RayServe(RayServe),
+    /// The request rate autoscaler of SkyServe.
+    SkyServe(SkyServe),
+    /// The KPA or APA of AIBrix.
+    Aibrix(Aibrix),
 }
 
 /// Instances by time of day.
@@ -208,6 +232,17 @@ pub enum Reason {
     },
     /// So many will be needed.
     Foresight(u32),
+    /// A controller computed it from a signal and its target.
+    Recommended {
+        /// Which signal.
+        signal: Signal,
+        /// Its value.
+        value: f64,
+        /// What it should be, in total or per instance, as the controller has it.
+        target: f64,
+        /// How many instances the controller wants.
+        wanted: u32,
+    },
 }
 
 /// Decides about the number of instances.
@@ -217,33 +252,80 @@ pub trait Autoscaler {
     fn plan(&mut self, now: SimTime, fleet: &FleetView, orders: &mut Vec<ScaleOrder>);
 }
 
+/// A controller of the real world, as its users set it. It scales one pool.
+trait Controller {
+    /// The pool, by position.
+    fn pool(&self) -> u32;
+    /// The signals it looks at, each with its window.
+    fn looks_at(&self) -> Vec<(Signal, Span)>;
+    /// One that begins its work.
+    fn start(&self, interval: Span) -> Box<dyn Autoscaler>;
+}
+
 /// The autoscaler that a bundle names. `foresight` is what an oracle knows.
-pub fn autoscaler(policy: &ScalingPolicy, foresight: Foresight) -> Box<dyn Autoscaler> {
-    match policy {
+pub fn autoscaler(scaling: &Autoscaling, foresight: Foresight) -> Box<dyn Autoscaler> {
+    match &scaling.policy {
         ScalingPolicy::Scheduled(schedule) => Box::new(scheduled::Scheduled::new(schedule)),
         ScalingPolicy::Thresholds(rules) => Box::new(thresholds::Rules::new(rules)),
         ScalingPolicy::Oracle(oracle) => Box::new(oracle::Clairvoyant::new(*oracle, foresight)),
+        ScalingPolicy::Hpa(hpa) => hpa.start(scaling.interval),
+        ScalingPolicy::Keda(keda) => keda.start(scaling.interval),
+        ScalingPolicy::Knative(knative) => knative.start(scaling.interval),
+        ScalingPolicy::RayServe(ray) => ray.start(scaling.interval),
+        ScalingPolicy::SkyServe(sky) => sky.start(scaling.interval),
+        ScalingPolicy::Aibrix(aibrix) => aibrix.start(scaling.interval),
+    }
+}
+
+impl ScalingPolicy {
+    /// The controller, where it is one of the real world.
+    fn controller(&self) -> Option<&dyn Controller> {
+        match self {
+            Self::Scheduled(_) | Self::Thresholds(_) | Self::Oracle(_) => None,
+            Self::Hpa(hpa) => Some(hpa),
+            Self::Keda(keda) => Some(keda),
+            Self::Knative(knative) => Some(knative),
+            Self::RayServe(ray) => Some(ray),
+            Self::SkyServe(sky) => Some(sky),
+            Self::Aibrix(aibrix) => Some(aibrix),
+        }
+    }
+
+    /// The pools it may change, each once.
+    fn pools(&self) -> Vec<u32> {
+        let mut pools: Vec<u32> = match self {
+            Self::Scheduled(schedule) => vec![schedule.pool],
+            Self::Oracle(oracle) => vec![oracle.pool],
+            Self::Thresholds(rules) => {
+                rules.up.iter().chain(&rules.down).map(|rule| rule.pool).collect()
+            }
+            _ => self.controller().iter().map(|controller| controller.pool()).collect(),
+        };
+        pools.sort_unstable();
+        pools.dedup();
+        pools
+    }
+
+    /// The signals it looks at, each with its window.
+    fn looks_at(&self) -> Vec<(Signal, Span)> {
+        if let Self::Thresholds(rules) = self {
+            let rules = rules.up.iter().chain(&rules.down);
+            return rules.map(|rule| (rule.signal, rule.window)).collect();
+        }
+        self.controller().map_or_else(Vec::new, Controller::looks_at)
     }
 }
 
 impl Autoscaling {
     /// The longest window that the policy looks at.
     pub fn longest_window(&self) -> Span {
-        match &self.policy {
-            ScalingPolicy::Thresholds(rules) => {
-                let windows = rules.up.iter().chain(&rules.down).map(|rule| rule.window);
-                windows.max().unwrap_or(Span::ZERO)
-            }
-            ScalingPolicy::Scheduled(_) | ScalingPolicy::Oracle(_) => Span::ZERO,
-        }
+        let windows = self.policy.looks_at().into_iter().map(|(_, window)| window);
+        windows.max().unwrap_or(Span::ZERO)
     }
 
     /// Whether the policy looks at latencies.
     pub fn reads_latencies(&self) -> bool {
-        let ScalingPolicy::Thresholds(rules) = &self.policy else { return false };
-        let latency =
-            |rule: &Rule| matches!(rule.signal, Signal::Ttft(_) | Signal::Tpot(_) | Signal::E2e(_));
-        rules.up.iter().chain(&rules.down).any(latency)
+        self.policy.looks_at().iter().any(|(signal, _)| signal.is_latency())
     }
 
     /// Whether the policy is an oracle, which has to be told the future.
@@ -268,6 +350,10 @@ impl std::fmt::Display for Reason {
         match *self {
             Self::Schedule(wanted) => write!(formatter, "the schedule says {wanted}"),
             Self::Foresight(wanted) => write!(formatter, "{wanted} will be needed"),
+            Self::Recommended { signal, value, target, wanted } => {
+                let name = signal.name();
+                write!(formatter, "{name} {value:.3} for a target of {target}: {wanted} wanted")
+            }
             Self::Signal { signal, value, limit, lasting } => {
                 let sign = if value > limit { '>' } else { '<' };
                 let name = signal.name();

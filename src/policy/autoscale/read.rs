@@ -1,17 +1,20 @@
 //! `autoscaling` of a bundle, from YAML.
 
 use super::{
-    Autoscaling, Combine, CooldownFrom, Drain, Oracle, Rule, ScalingPolicy, Schedule, Thresholds,
+    Aibrix, Autoscaling, Combine, CooldownFrom, Drain, Hpa, Keda, Knative, Oracle, RayServe, Rule,
+    ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds,
 };
 use crate::base::Span;
 use crate::config::{Bounds, DAY, Fields, Node, Position, Problems, did_you_mean};
 use crate::policy::Pool;
 use crate::policy::signals::{Quantiles, Signal};
 
-/// The shortest interval of decisions and scrapes.
-const INTERVAL_MIN: Span = Span::from_us(1_000_000);
+/// The shortest interval of decisions.
+const INTERVAL_MIN: Span = Span::from_us(100_000);
+/// The shortest interval of scrapes: those of an hour may be kept.
+const SCRAPE_MIN: Span = Span::from_us(1_000_000);
 /// The longest window of a signal: every scrape in it is kept.
-const WINDOW_MAX: Span = Span::from_us(3_600_000_000);
+pub(super) const WINDOW_MAX: Span = Span::from_us(3_600_000_000);
 /// The longest period of a schedule, in days.
 const PERIOD_DAYS_MAX: u64 = 30;
 /// Limits of signals.
@@ -29,14 +32,40 @@ enum PolicyName {
     Scheduled,
     Thresholds,
     Oracle,
+    Hpa,
+    Keda,
+    Knative,
+    RayServe,
+    SkyServe,
+    Aibrix(Strategy),
 }
 
-const POLICIES: [(&str, PolicyName); 4] = [
+const POLICIES: [(&str, PolicyName); 11] = [
     ("none", PolicyName::None),
     ("scheduled", PolicyName::Scheduled),
     ("thresholds", PolicyName::Thresholds),
     ("oracle", PolicyName::Oracle),
+    ("hpa", PolicyName::Hpa),
+    ("keda", PolicyName::Keda),
+    ("knative", PolicyName::Knative),
+    ("ray-serve", PolicyName::RayServe),
+    ("skyserve", PolicyName::SkyServe),
+    ("aibrix-kpa", PolicyName::Aibrix(Strategy::Kpa)),
+    ("aibrix-apa", PolicyName::Aibrix(Strategy::Apa)),
 ];
+
+impl PolicyName {
+    /// The usual intervals of decisions and of scrapes, in milliseconds: those of the real thing.
+    const fn intervals_ms(self) -> (u64, u64) {
+        match self {
+            Self::Knative => (2_000, 1_000),
+            Self::RayServe => (100, 1_000),
+            Self::SkyServe => (20_000, 20_000),
+            Self::Aibrix(_) => (10_000, 10_000),
+            _ => (15_000, 15_000),
+        }
+    }
+}
 
 /// Which way a rule leads, and how its keys are called.
 #[derive(Clone, Copy)]
@@ -49,11 +78,11 @@ struct Way {
 const UP: Way = Way { list: "scale_up", limit: "above", step: "add" };
 const DOWN: Way = Way { list: "scale_down", limit: "below", step: "remove" };
 
-/// What rules have where they do not say it.
+/// What rules and metrics have where they do not say it.
 #[derive(Clone, Copy)]
-struct Usual {
-    pool: u32,
-    window: Span,
+pub(super) struct Usual {
+    pub pool: u32,
+    pub window: Span,
     interval: Span,
 }
 
@@ -74,8 +103,7 @@ pub(in crate::policy) fn read_autoscaling(
     let mut fields = bundle.fields("autoscaling")?;
     fields.require(&["policy"]);
     let name = fields.one_of("policy", &POLICIES).unwrap_or(PolicyName::None);
-    let interval = read_interval(&mut fields, "interval", Span::from_us(15_000_000));
-    let scrape_interval = read_interval(&mut fields, "scrape_interval", Span::from_us(15_000_000));
+    let (interval, scrape_interval) = read_intervals(&mut fields, name);
     let quantiles = [("exact", Quantiles::Exact), ("buckets", Quantiles::Buckets)];
     let quantiles = fields.one_of("quantiles", &quantiles).unwrap_or_default();
     let drains = [("finish", Drain::Finish), ("hand-back", Drain::HandBack)];
@@ -83,15 +111,7 @@ pub(in crate::policy) fn read_autoscaling(
     let brakes = read_brakes(&mut fields, name == PolicyName::Thresholds);
     let window = read_window(&mut fields).unwrap_or(Span::from_us(60_000_000));
     let usual = Usual { pool: read_pool(&mut fields, pools).unwrap_or(0), window, interval };
-    let thresholds = read_thresholds(&mut fields, usual, pools, name == PolicyName::Thresholds);
-    let schedule = read_schedule(&mut fields, usual.pool, name == PolicyName::Scheduled);
-    let oracle = read_oracle(&mut fields, usual.pool, pools, name == PolicyName::Oracle);
-    let policy = match name {
-        PolicyName::None => None,
-        PolicyName::Scheduled => schedule.map(ScalingPolicy::Scheduled),
-        PolicyName::Thresholds => Some(ScalingPolicy::Thresholds(thresholds)),
-        PolicyName::Oracle => oracle.map(ScalingPolicy::Oracle),
-    };
+    let policy = read_policy(&mut fields, name, usual, pools);
     let at = fields.at();
     if let Some(policy) = &policy {
         warn(policy, pools, at, fields.problems());
@@ -110,16 +130,53 @@ pub(in crate::policy) fn read_autoscaling(
     })
 }
 
-fn read_interval(fields: &mut Fields, key: &'static str, usual: Span) -> Span {
-    let Some(interval) = fields.span(key, DAY) else { return usual };
-    if interval < INTERVAL_MIN {
-        let message = format!("`{key}` must be at least a second");
-        fields.error(key, message).label(format!("{} s", interval.as_secs()));
+/// Reads what every policy has said about it, and takes that of `name`.
+fn read_policy(
+    fields: &mut Fields,
+    name: PolicyName,
+    usual: Usual,
+    pools: &[Pool],
+) -> Option<ScalingPolicy> {
+    let pool = usual.pool;
+    let thresholds = read_thresholds(fields, usual, pools, name == PolicyName::Thresholds);
+    let schedule = read_schedule(fields, pool, name == PolicyName::Scheduled);
+    let oracle = read_oracle(fields, pool, pools, name == PolicyName::Oracle);
+    let hpa = Hpa::read(fields, usual, name == PolicyName::Hpa);
+    let keda = Keda::read(fields, usual, name == PolicyName::Keda);
+    let knative = Knative::read(fields, usual);
+    let ray = RayServe::read(fields, usual);
+    let sky = SkyServe::read(fields, usual, name == PolicyName::SkyServe);
+    let strategy = if let PolicyName::Aibrix(strategy) = name { Some(strategy) } else { None };
+    let aibrix = Aibrix::read(fields, usual, strategy);
+    match name {
+        PolicyName::None => None,
+        PolicyName::Scheduled => schedule.map(ScalingPolicy::Scheduled),
+        PolicyName::Thresholds => Some(ScalingPolicy::Thresholds(thresholds)),
+        PolicyName::Oracle => oracle.map(ScalingPolicy::Oracle),
+        PolicyName::Hpa => hpa.map(ScalingPolicy::Hpa),
+        PolicyName::Keda => keda.map(ScalingPolicy::Keda),
+        PolicyName::Knative => Some(ScalingPolicy::Knative(knative)),
+        PolicyName::RayServe => Some(ScalingPolicy::RayServe(ray)),
+        PolicyName::SkyServe => sky.map(ScalingPolicy::SkyServe),
+        PolicyName::Aibrix(_) => aibrix.map(ScalingPolicy::Aibrix),
     }
-    interval.max(INTERVAL_MIN)
 }
 
-fn read_window(fields: &mut Fields) -> Option<Span> {
+fn read_intervals(fields: &mut Fields, name: PolicyName) -> (Span, Span) {
+    let (interval, scrapes) = name.intervals_ms();
+    let mut read = |key, usual_ms: u64, min: Span, least: &str| {
+        let Some(interval) = fields.span(key, DAY) else { return Span::from_us(usual_ms * 1000) };
+        if interval < min {
+            let message = format!("`{key}` must be at least {least}");
+            fields.error(key, message).label(format!("{} s", interval.as_secs()));
+        }
+        interval.max(min)
+    };
+    let interval = read("interval", interval, INTERVAL_MIN, "100 ms");
+    (interval, read("scrape_interval", scrapes, SCRAPE_MIN, "a second"))
+}
+
+pub(super) fn read_window(fields: &mut Fields) -> Option<Span> {
     let window = fields.span("window", WINDOW_MAX)?;
     if window == Span::ZERO {
         fields.error("window", "nothing is seen in a window of no length").label("zero");
@@ -292,22 +349,17 @@ fn read_oracle(fields: &mut Fields, pool: u32, pools: &[Pool], is_used: bool) ->
 
 /// Warns of what will never do anything.
 fn warn(policy: &ScalingPolicy, pools: &[Pool], at: Position, problems: &mut Problems) {
-    let mut moved: Vec<u32> = match policy {
-        ScalingPolicy::Scheduled(schedule) => vec![schedule.pool],
-        ScalingPolicy::Oracle(oracle) => vec![oracle.pool],
-        ScalingPolicy::Thresholds(rules) => {
-            rules.up.iter().chain(&rules.down).map(|rule| rule.pool).collect()
-        }
-    };
-    moved.sort_unstable();
-    moved.dedup();
-    for pool in moved.into_iter().filter_map(|index| pools.get(index as usize)) {
+    for pool in policy.pools().into_iter().filter_map(|index| pools.get(index as usize)) {
         if pool.min_instances == pool.max_instances {
             problems
                 .warning(at, format!("pool `{}` cannot scale", pool.name))
                 .label(format!("it always has {}", pool.instances))
                 .hint("give it `min_instances` and `max_instances`");
         }
+    }
+    let is_busy = |(signal, _): &(Signal, Span)| *signal == Signal::BusyFraction;
+    if policy.controller().is_some_and(|controller| controller.looks_at().iter().any(is_busy)) {
+        warn_of_busy(at, problems);
     }
     let ScalingPolicy::Scheduled(schedule) = policy else { return };
     let Some(pool) = pools.get(schedule.pool as usize) else { return };

@@ -46,7 +46,7 @@ impl Control {
         let desired = pools.iter().map(|pool| pool.instances);
         Self {
             pools: desired.map(|desired| PoolControl { desired, ..Default::default() }).collect(),
-            autoscaler: autoscaling.map(|a| autoscaler(&a.policy, foresight(a, setting))),
+            autoscaler: autoscaling.map(|a| autoscaler(a, foresight(a, setting))),
             samples: Samples::new(longest, costs),
         }
     }
