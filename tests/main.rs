@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cli;
+mod controllers;
 mod extremes;
 mod findings;
 mod fleets;

@@ -229,8 +229,8 @@ fn retry(dice: &mut Dice) -> Retry {
 fn autoscaling(dice: &mut Dice, moments: &Moments, pools: u32) -> Autoscaling {
     let short = |dice: &mut Dice| if dice.once_in(2) { Span::ZERO } else { moments.span(dice) };
     Autoscaling {
-        policy: match dice.between(0, 7) {
-            5..=7 => controller(dice, moments, pools),
+        policy: match dice.between(0, 6) {
+            5 | 6 => controller(dice, moments, pools),
             0 => ScalingPolicy::Scheduled(schedule(dice, moments, pools)),
             1 => ScalingPolicy::Oracle(Oracle {
                 pool: dice.between(0, pools - 1),

@@ -374,3 +374,7 @@ fn warn(policy: &ScalingPolicy, pools: &[Pool], at: Position, problems: &mut Pro
 #[cfg(test)]
 #[path = "read_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "read_controllers_tests.rs"]
+mod controllers_tests;

@@ -5,7 +5,7 @@ use crate::policy::{PolicyBundle, read_bundle};
 const POOLS: &str = "pools:\n  a: {instances: 4, min_instances: 2, max_instances: 16}\n  \
                      b: {instances: 0, max_instances: 8, start_up: vllm-small}\n";
 
-fn read(autoscaling: &str) -> (Option<PolicyBundle>, Vec<String>) {
+pub(super) fn read(autoscaling: &str) -> (Option<PolicyBundle>, Vec<String>) {
     let mut problems = Problems::new();
     let text = format!("{POOLS}autoscaling: {autoscaling}\n");
     let node = parse("x.yaml", &text, &mut problems).expect("valid YAML");
@@ -14,17 +14,17 @@ fn read(autoscaling: &str) -> (Option<PolicyBundle>, Vec<String>) {
     (bundle, problems.list().iter().map(|problem| problem.message.clone()).collect())
 }
 
-fn accepted(autoscaling: &str) -> Option<Autoscaling> {
+pub(super) fn accepted(autoscaling: &str) -> Option<Autoscaling> {
     let (bundle, messages) = read(autoscaling);
     assert_eq!(messages, Vec::<String>::new());
     bundle.expect("no problem").autoscaling
 }
 
-fn messages(autoscaling: &str) -> Vec<String> {
+pub(super) fn messages(autoscaling: &str) -> Vec<String> {
     read(autoscaling).1
 }
 
-fn seconds(seconds: u64) -> Span {
+pub(super) fn seconds(seconds: u64) -> Span {
     Span::from_us(seconds * 1_000_000)
 }
 

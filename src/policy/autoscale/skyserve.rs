@@ -35,8 +35,8 @@ impl SkyServe {
         let target = fields.f64("target_qps_per_replica", TARGET_BOUNDS);
         let mut delay =
             |key, usual_s: u64| fields.span(key, DAY).unwrap_or(Span::from_us(usual_s * 1_000_000));
-        let up = delay("upscale_delay_seconds", 300);
-        let down = delay("downscale_delay_seconds", 1200);
+        let up = delay("upscale_delay", 300);
+        let down = delay("downscale_delay", 1200);
         fields.finish();
         Some(Self {
             pool: usual.pool,

@@ -1,0 +1,184 @@
+//! What controllers of the real world do to a fleet: cascades, thrashing, panics, and what they
+//! look at.
+
+use blis_opt::base::{SimTime, Span};
+use blis_opt::config::{Defaults, Problems, parse};
+use blis_opt::policy::{PolicyBundle, read_bundle};
+use blis_opt::scenario::Conditions;
+use blis_opt::sim::fleet_outcome::{Happening, Interval};
+use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate_under};
+use blis_opt::workload::{WorkloadSpec, generate};
+
+/// Llama 3.1 8B on H100 with TP 2: 41 requests/s of 512 and 512 tokens each.
+const POOL: &str = "model: meta-llama/llama-3.1-8b-instruct, gpu: H100, tensor_parallelism: 2";
+
+/// A fleet of one pool with an autoscaler; its YAML may have warnings.
+fn fleet(pool: &str, autoscaling: &str) -> PolicyBundle {
+    let text = format!(
+        "pools: {{default: {{{POOL}, {pool}}}}}\nrouting: {{policy: least-loaded}}\n\
+         autoscaling: {{{autoscaling}}}\n"
+    );
+    let mut problems = Problems::new();
+    let node = parse("fleet.yaml", &text, &mut problems).expect("valid YAML");
+    let bundle = read_bundle(&node, Defaults::embedded(), &mut problems);
+    bundle.unwrap_or_else(|| panic!("{}", problems.render(false)))
+}
+
+fn workload(text: &str) -> WorkloadSpec {
+    let lengths = "prompt_tokens: {mean: 512, std_dev: 256, min: 2, max: 7000}\n\
+                   output_tokens: {mean: 512, std_dev: 256, min: 2, max: 7000}\n\
+                   slo: {default: {ttft: 500ms}}\n";
+    let mut problems = Problems::new();
+    let node = parse("workload.yaml", &format!("{text}\n{lengths}"), &mut problems);
+    let node = node.expect("valid YAML");
+    let spec = WorkloadSpec::read(&node, Defaults::embedded(), &mut problems);
+    assert!(problems.is_empty(), "{}", problems.render(false));
+    spec.expect("no problem")
+}
+
+/// What became of a fleet.
+struct Course {
+    outcome: Outcome,
+    /// The numbers ordered in all, with the time in seconds, first those of the start.
+    desired: Vec<(u64, i64)>,
+}
+
+fn course(bundle: &PolicyBundle, spec: &WorkloadSpec) -> Course {
+    let options = RunOptions {
+        warm_up: SimTime::ZERO,
+        horizon: SimTime::NEVER,
+        keep_requests: false,
+        keep_steps: false,
+        timeline: Some(Span::from_us(60_000_000)),
+    };
+    let trace = generate(spec, 42, spec.limits());
+    let scratch = &mut Scratch::default();
+    let outcome = simulate_under(bundle, &trace, &Conditions::calm(42), &options, scratch);
+    let mut desired = vec![(0, i64::from(bundle.pools[0].instances))];
+    for event in &outcome.fleet.as_ref().expect("it changes").events {
+        let before = desired[desired.len() - 1].1;
+        let at = event.at.as_us() / 1_000_000;
+        match event.what {
+            Happening::ScaleUp { count, .. } => desired.push((at, before + i64::from(count))),
+            Happening::ScaleDown { count, .. } => desired.push((at, before - i64::from(count))),
+            _ => {}
+        }
+    }
+    Course { outcome, desired }
+}
+
+impl Course {
+    fn numbers(&self) -> Vec<i64> {
+        self.desired.iter().map(|&(_, desired)| desired).collect()
+    }
+
+    /// How often it went the other way than before.
+    fn reversals(&self) -> usize {
+        let numbers = self.numbers();
+        let ways: Vec<bool> = numbers.windows(2).map(|pair| pair[1] > pair[0]).collect();
+        ways.windows(2).filter(|pair| pair[0] != pair[1]).count()
+    }
+
+    /// Hours of instances that were paid for.
+    fn hours(&self) -> f64 {
+        let fleet = self.outcome.fleet.as_ref().expect("it changes");
+        fleet.pools.iter().map(|pool| pool.paid_ps as f64 / 3.6e15).sum()
+    }
+
+    /// The share of requests that were answered within their targets.
+    fn within_slo(&self) -> f64 {
+        let fleet = self.outcome.fleet.as_ref().expect("it changes");
+        let sum = |counts: fn(&Interval) -> &[u32]| -> u32 {
+            fleet.timeline.iter().flat_map(counts).sum()
+        };
+        f64::from(sum(|interval| &interval.within_slo))
+            / f64::from(sum(|interval| &interval.arrived))
+    }
+}
+
+#[test]
+fn aibrix_doubles_what_it_has_just_ordered_unless_it_is_guarded() {
+    let spec = workload("rate: 160\nduration: 4m");
+    let pool = "instances: 2, min_instances: 1, max_instances: 16, start_up: 200s";
+    let numbers = |guard: bool| {
+        let aibrix = format!(
+            "policy: aibrix-apa, aibrix: {{signal: running_per_instance, target: 110, \
+             observe_window: 10s, pending_guard: {guard}}}"
+        );
+        let course = course(&fleet(pool, &aibrix), &spec);
+        let early = course.desired.iter().filter(|&&(at, _)| at < 200);
+        early.map(|&(_, desired)| desired).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(false), [2, 4, 8, 16]);
+    let guarded = numbers(true);
+    assert!(guarded.iter().all(|&number| number <= 8), "{guarded:?}");
+}
+
+#[test]
+fn ray_serve_thrashes_with_delays_below_its_look_back() {
+    // Load that comes and goes within the look-back.
+    let waves = "rate: 100\nduration: 20m\n\
+                 profile: {period: 2m, points: [{at: 0s, factor: 1.6}, {at: 58s, factor: 1.6}, \
+                 {at: 60s, factor: 0.4}, {at: 118s, factor: 0.4}]}";
+    let spec = workload(waves);
+    let pool = "instances: 5, min_instances: 1, max_instances: 12, start_up: 20s";
+    let reversals = |up: u32, down: u32| {
+        let ray = format!(
+            "policy: ray-serve, ray_serve: {{target_ongoing_requests: 200, \
+             upscale_delay_s: {up}, downscale_delay_s: {down}}}"
+        );
+        course(&fleet(pool, &ray), &spec).reversals()
+    };
+    let (hasty, usual) = (reversals(1, 1), reversals(30, 600));
+    assert!(hasty >= 12, "{hasty}");
+    assert!(usual <= 1, "{usual}");
+}
+
+#[test]
+fn knative_panics_in_a_surge_and_never_shrinks_before_it_is_over() {
+    let surge = "rate: 30\nduration: 8m\nprofile: [{at: 0s, factor: 1}, {at: 180s, factor: 1}, \
+                 {at: 181s, factor: 10}, {at: 210s, factor: 10}, {at: 211s, factor: 1}]";
+    let spec = workload(surge);
+    let pool = "instances: 1, min_instances: 1, max_instances: 30, start_up: 5s";
+    let with = |threshold: &str| {
+        let knative = format!("policy: knative, knative: {{target: 200{threshold}}}");
+        course(&fleet(pool, &knative), &spec)
+    };
+    let panicked = with("");
+    let most = panicked.numbers().into_iter().max().expect("some");
+    let at = |number: i64| panicked.desired.iter().find(|(_, n)| *n == number).expect("it is").0;
+    let fewer = |pair: &&[(u64, i64)]| pair[0].0 > 180 && pair[1].1 < pair[0].1;
+    let shrank = panicked.desired.windows(2).find(fewer).expect("it ends")[1].0;
+    assert!((181..215).contains(&at(most)), "{:?}", panicked.desired);
+    // It was over the threshold for the last time shortly before it had most.
+    assert!(shrank >= at(most) + 50, "{:?}", panicked.desired);
+    let calm = with(", panic_threshold: 10");
+    let later = calm.desired.iter().find(|&&(_, number)| number >= most).map_or(u64::MAX, |x| x.0);
+    assert!(later > at(most), "{:?} {:?}", panicked.desired, calm.desired);
+}
+
+#[test]
+fn an_hpa_on_busy_time_goes_to_the_maximum_and_stays_while_requests_tell_what_is_needed() {
+    let hill = "rate: 120\nduration: 50m\n\
+                profile: [{at: 0m, factor: 0.5}, {at: 25m, factor: 1.5}, {at: 50m, factor: 0.5}]";
+    let spec = workload(hill);
+    let pool = "instances: 4, min_instances: 2, max_instances: 12, start_up: 60s";
+    let with = |metric: &str| {
+        course(&fleet(pool, &format!("policy: hpa, hpa: {{metrics: [{{{metric}}}]}}")), &spec)
+    };
+    let busy = with("type: pods, signal: busy_fraction, target: 0.7");
+    let numbers = busy.numbers();
+    assert_eq!(numbers.last(), Some(&12), "{:?}", busy.desired);
+    assert_eq!(busy.reversals(), 0, "{:?}", busy.desired);
+    let never = with("type: pods, signal: busy_fraction, target: 0.95");
+    assert!(never.numbers().iter().all(|&number| number <= 4), "{:?}", never.desired);
+    assert!(never.within_slo() < 0.9, "{}", never.within_slo());
+    for metric in [
+        "type: average-value, signal: in_flight, target: 200",
+        "type: average-value, signal: in_flight_tokens, target: 140000",
+    ] {
+        let told = with(metric);
+        assert!(told.within_slo() > 0.999, "{metric}: {} {:?}", told.within_slo(), told.desired);
+        assert!(told.hours() < 0.7 * busy.hours(), "{} of {}", told.hours(), busy.hours());
+    }
+}
