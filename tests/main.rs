@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod extremes;
 mod findings;
+mod fleet_laws;
 mod fleets;
 mod golden;
 mod laws;
