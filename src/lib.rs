@@ -18,7 +18,8 @@
 //! Arrows go one way, and `tests/tidy.rs` keeps them:
 //!
 //! ```text
-//! main -> cli -> report -> search -> sim -> { policy, latency, workload, scenario } -> config -> base
+//! main -> cli -> report -> search -> sim -> { policy, scenario, latency, workload } -> config
+//!      -> base
 //! ```
 //!
 //! # Invariants

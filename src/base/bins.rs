@@ -171,8 +171,8 @@ fn low_of(bin: usize) -> f64 {
     if bin < per_octave {
         return bin as f64;
     }
-    let shift = (bin / per_octave - 1) as i32;
-    (bin % per_octave + per_octave) as f64 * 2.0_f64.powi(shift)
+    let shift = bin / per_octave - 1;
+    (bin % per_octave + per_octave) as f64 * (1_u64 << shift) as f64
 }
 
 #[cfg(test)]

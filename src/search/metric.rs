@@ -325,7 +325,7 @@ mod tests {
         }
         let near = |name| MetricName::parse(name, scope).err().flatten();
         assert_eq!(near("ttft_p99_ms@zone-lots").as_deref(), Some("ttft_p99_ms@zone-lost"));
-        assert_eq!(near("ttft_p9_ms@each").as_deref(), Some("ttft_p99_ms@each"));
+        assert_eq!(near("ttft_p99@each").as_deref(), Some("ttft_p99_ms@each"));
         let plain = MetricName::parse("ttft_p99_ms@each", Scope::default());
         assert_eq!(plain, Err(Some("ttft_p99_ms".to_owned())), "there are no scenarios");
         assert_eq!(better("slo_attainment@each"), Better::Higher);

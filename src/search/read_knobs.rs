@@ -95,7 +95,7 @@ fn read_knob(
     let domain = match kind {
         "int" => read_int(range, step.unwrap_or(1), log, problems),
         "float" => read_float(range, log.unwrap_or(false), problems),
-        "span" => read_duration(range, path, log, problems),
+        "span" => read_duration(range, path, (log, own), problems),
         _ => read_choice(range, &mut options, problems),
     };
     fields.finish();
@@ -201,11 +201,14 @@ fn read_float(node: &Node, log: bool, problems: &mut Problems) -> Option<Domain>
     Some(Domain::Float { low, high, log })
 }
 
-/// A duration, in whole microseconds.
+/// A duration between two others takes at least so many values, where a readable step allows it.
+const DURATIONS_MIN: i64 = 60;
+
+/// A duration, in whole microseconds on a grid that people can read.
 fn read_duration(
     node: &Node,
     path: &str,
-    log: Option<bool>,
+    (log, own): (Option<bool>, Option<&Node>),
     problems: &mut Problems,
 ) -> Option<Domain> {
     let key = path.rsplit('.').next().unwrap_or(path);
@@ -215,7 +218,23 @@ fn read_duration(
     let (low, high) = read_ends(node, "span", span, problems)?;
     let log = log.unwrap_or(low >= 1 && high / low >= WIDE);
     check_log(log, low > 0, node, problems)?;
-    Some(Domain::Int { low, high, step: 1, log })
+    let unheard = &mut Problems::new();
+    let own = own.and_then(|own| read_span(own, "", key, DAY.times(30), unheard)).map(micros);
+    let step = readable_step(low, high, own.filter(|own| (low..=high).contains(own)));
+    Some(Domain::Int { low, high, step, log })
+}
+
+/// The coarsest power of ten, in microseconds and up to 10 s, that leaves at least
+/// [`DURATIONS_MIN`] durations from `low` to `high`, both and `own` among them.
+fn readable_step(low: i64, high: i64, own: Option<i64>) -> i64 {
+    let fits = |step: &i64| {
+        let on_grid = |end: i64| end % step == 0;
+        on_grid(low)
+            && on_grid(high)
+            && own.is_none_or(on_grid)
+            && (high - low) / step >= DURATIONS_MIN
+    };
+    (0..=7).rev().map(|power| 10_i64.pow(power)).find(fits).unwrap_or(1)
 }
 
 fn micros(span: Span) -> i64 {
@@ -431,4 +450,18 @@ fn read_side(text: &str, node: &Node, knobs: &[Knob], problems: &mut Problems) -
         return None;
     }
     Some(Side::Knob { factor, knob })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_lie_on_a_grid_that_people_can_read() {
+        let seconds = |s: i64| s * 1_000_000;
+        assert_eq!(readable_step(seconds(120), seconds(1800), Some(seconds(600))), seconds(10));
+        assert_eq!(readable_step(seconds(15), seconds(180), Some(seconds(60))), seconds(1));
+        assert_eq!(readable_step(seconds(15), seconds(180), Some(90_500_000)), 100_000);
+        assert_eq!(readable_step(0, 50, None), 1);
+    }
 }

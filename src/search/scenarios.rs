@@ -104,18 +104,25 @@ impl Plan {
     }
 
     /// How many runs a seed takes.
-    pub fn len(&self) -> usize {
+    pub fn runs_per_seed(&self) -> usize {
         self.workloads.len()
-    }
-
-    /// Whether there is nothing to play, which never is.
-    pub fn is_empty(&self) -> bool {
-        self.workloads.is_empty()
     }
 
     /// The workload of scenario `at`, and what names it among all.
     pub fn workload(&self, at: usize) -> (&WorkloadSpec, usize) {
         (&self.workloads[at], self.same[at])
+    }
+
+    /// Whether scenario `at` has to be stable: where capacity goes or load comes for a while, a
+    /// queue that grows meanwhile is judged by the promises alone.
+    pub fn has_to_be_stable(&self, at: usize) -> bool {
+        self.parts.get(at).is_none_or(|Part { scenario, .. }| {
+            scenario.faults.is_empty()
+                && scenario.burst.is_none()
+                && scenario.crashes.is_none()
+                && scenario.reclaims.is_none()
+                && !scenario.cold_start
+        })
     }
 
     /// What befalls the fleet in scenario `at` under `seed`.
@@ -187,12 +194,13 @@ mod tests {
         assert_eq!(both.get("ttft_p99_ms@each"), Some(500.0));
         assert_eq!(both.get("slo_attainment@each"), Some(0.8));
         assert_eq!(both.get("retries"), None, "one scenario does not know it");
+        assert!(plan.has_to_be_stable(0));
     }
 
     #[test]
     fn without_scenarios_a_run_is_what_it_is() {
         let plan = Plan::new(vec![], &WorkloadSpec::default(), Setting::default()).expect("plays");
-        assert_eq!(plan.len(), 1);
+        assert_eq!(plan.runs_per_seed(), 1);
         assert!(plan.conditions(0, 7).is_calm());
         let one = figures(&[("ttft_p99_ms", 100.0)]);
         assert_eq!(plan.combine(vec![one.clone()]), one);

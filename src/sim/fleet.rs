@@ -4,8 +4,7 @@
 
 use crate::base::{InstanceId, Rng, SimTime, Span, Stream};
 use crate::config::Market;
-use crate::policy::autoscale::{Action, Autoscaling, CooldownFrom, PoolView, Reason, ScaleOrder};
-use crate::policy::load::Load;
+use crate::policy::autoscale::{Autoscaling, PoolView};
 use crate::policy::{PolicyBundle, Pool};
 use crate::scenario::{Conditions, Victim};
 use crate::sim::fleet_outcome::{FleetEvent, Happening, PoolOutcome, StateTime};
@@ -102,17 +101,17 @@ pub struct Place {
 
 /// A pool while the run goes on.
 #[derive(Clone, Debug)]
-struct PoolState {
+pub(super) struct PoolState {
     first: u32,
     places: u32,
     zones: Vec<u32>,
-    desired: u32,
+    pub desired: u32,
     /// A shortage of capacity was noted.
-    short: bool,
-    last_up: Option<SimTime>,
-    last_any: Option<SimTime>,
+    pub short: bool,
+    pub last_up: Option<SimTime>,
+    pub last_any: Option<SimTime>,
     /// A launch order waits until none is starting; cooldowns count from then.
-    unsettled: bool,
+    pub unsettled: bool,
     occupied: u32,
     ready_ps: u128,
     outcome: PoolOutcome,
@@ -132,12 +131,12 @@ pub struct Shortage {
 /// The places of a fleet.
 #[derive(Debug)]
 pub struct Fleet<'a> {
-    pools_spec: &'a [Pool],
+    pub(super) pools_spec: &'a [Pool],
     conditions: &'a Conditions,
-    scaling: Option<&'a Autoscaling>,
+    pub(super) scaling: Option<&'a Autoscaling>,
     /// All places, through the pools.
     pub places: Vec<Place>,
-    pools: Vec<PoolState>,
+    pub(super) pools: Vec<PoolState>,
     zones: Vec<String>,
     /// Shortages by the order in which they began; `None` when they are over.
     shortages: Vec<Option<Shortage>>,
@@ -327,7 +326,7 @@ impl<'a> Fleet<'a> {
         self.pools[pool].ready_ps + running
     }
 
-    fn range(&self, pool: usize) -> std::ops::Range<usize> {
+    pub(super) fn range(&self, pool: usize) -> std::ops::Range<usize> {
         let PoolState { first, places, .. } = self.pools[pool];
         first as usize..(first + places) as usize
     }
@@ -341,11 +340,11 @@ impl<'a> Fleet<'a> {
         self.pools.len()
     }
 
-    fn present(&self, pool: usize) -> u32 {
+    pub(super) fn present(&self, pool: usize) -> u32 {
         self.places_of(pool).filter(|place| place.is_present()).count() as u32
     }
 
-    fn in_state(&self, pool: usize, state: State) -> u32 {
+    pub(super) fn in_state(&self, pool: usize, state: State) -> u32 {
         self.places_of(pool).filter(|place| place.state == state).count() as u32
     }
 
@@ -477,104 +476,6 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Accepts what can be accepted of an order; returns what is to be taken away: those to be
-    /// terminated at once, and those to be drained. What is to be launched is missing then.
-    pub fn accept(&mut self, order: &ScaleOrder, load: &Load, now: SimTime) -> Option<Accepted> {
-        let (pool, up, count) = match order.action {
-            Action::Launch { pool, count } => (pool as usize, true, count),
-            Action::Shrink { pool, count } => (pool as usize, false, count),
-            Action::Drain(instance) => {
-                let place = self.places.get(instance.index())?;
-                if place.state != State::Ready {
-                    return None;
-                }
-                (place.pool as usize, false, 1)
-            }
-        };
-        let spec = &self.pools_spec[pool];
-        let desired = self.pools[pool].desired;
-        let count = if up {
-            count.min(spec.max_instances.saturating_sub(desired))
-        } else {
-            count.min(desired.saturating_sub(spec.min_instances))
-        };
-        if count == 0 || !self.may_scale(pool, up, now) {
-            return None;
-        }
-        let mut accepted = Accepted { pool, end: Vec::new(), drain: Vec::new() };
-        self.note_order(pool, up, count, order.reason, now);
-        if up {
-            self.pools[pool].desired += count;
-        } else {
-            self.pools[pool].desired -= count;
-            match order.action {
-                Action::Drain(instance) => accepted.drain.push(instance.index()),
-                _ => self.choose_who_goes(load, &mut accepted),
-            }
-        }
-        Some(accepted)
-    }
-
-    fn note_order(&mut self, pool: usize, up: bool, count: u32, reason: Reason, now: SimTime) {
-        let state = &mut self.pools[pool];
-        state.last_any = Some(now);
-        if up {
-            state.last_up = Some(now);
-            let from = self.scaling.map(|scaling| scaling.cooldown_from);
-            state.unsettled = from == Some(CooldownFrom::Ready);
-        }
-        let what = if up {
-            Happening::ScaleUp { count, reason }
-        } else {
-            Happening::ScaleDown { count, reason }
-        };
-        self.note_of_all(now, Some(pool as u32), what);
-    }
-
-    /// Whether cooldowns and the pending guard allow an order.
-    fn may_scale(&self, pool: usize, up: bool, now: SimTime) -> bool {
-        let Some(scaling) = self.scaling else { return false };
-        let starting = self.in_state(pool, State::Starting) > 0;
-        let state = &self.pools[pool];
-        let missing = self.present(pool) < state.desired;
-        if up && scaling.pending_guard && (starting || missing) {
-            return false;
-        }
-        if state.unsettled {
-            return false;
-        }
-        let (last, cooldown) = if up {
-            (state.last_up, scaling.cooldown_up)
-        } else {
-            (state.last_any, scaling.cooldown_down)
-        };
-        last.is_none_or(|last| now.since(last) >= cooldown)
-    }
-
-    /// Cooldowns that count from ready begin when none of a pool is starting any more.
-    pub fn settle_cooldowns(&mut self, now: SimTime) {
-        for pool in 0..self.pools.len() {
-            if self.pools[pool].unsettled && self.in_state(pool, State::Starting) == 0 {
-                let state = &mut self.pools[pool];
-                state.unsettled = false;
-                (state.last_up, state.last_any) = (Some(now), Some(now));
-            }
-        }
-    }
-
-    fn choose_who_goes(&self, load: &Load, accepted: &mut Accepted) {
-        let pool = accepted.pool;
-        let too_many = self.present(pool).saturating_sub(self.pools[pool].desired) as usize;
-        for state in [State::Starting, State::Down] {
-            let there = self.range(pool).rev().filter(|&at| self.places[at].state == state);
-            accepted.end.extend(there.take(too_many - accepted.end.len()));
-        }
-        let mut ready: Vec<usize> =
-            self.range(pool).filter(|&at| self.places[at].state == State::Ready).collect();
-        ready.sort_by_key(|&at| (load.count(at), Reverse(at)));
-        accepted.drain.extend(ready.into_iter().take(too_many - accepted.end.len()));
-    }
-
     /// Settles all accounts at `end` and hands over the figures, with the time in each state by
     /// interval.
     pub fn finish(&mut self, end: SimTime) -> (Vec<PoolOutcome>, Vec<Vec<StateTime>>) {
@@ -584,17 +485,6 @@ impl<'a> Fleet<'a> {
         let outcomes = self.pools.iter().map(|pool| pool.outcome).collect();
         (outcomes, std::mem::take(&mut self.states))
     }
-}
-
-/// What follows from an order that was accepted.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// The pool.
-    pub pool: usize,
-    /// Places to be terminated at once.
-    pub end: Vec<usize>,
-    /// Places to be drained.
-    pub drain: Vec<usize>,
 }
 
 impl Place {

@@ -28,6 +28,7 @@ mod kv;
 mod live;
 mod moving;
 mod order;
+mod orders;
 pub mod outcome;
 pub mod reference;
 mod source;

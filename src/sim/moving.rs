@@ -4,14 +4,16 @@
 //! done here.
 
 use crate::base::{Delay, Rng, SimTime, Span, Stream};
-use crate::policy::autoscale::{Autoscaler, Autoscaling, FleetView, ScaleOrder, autoscaler};
+use crate::policy::autoscale::{
+    Autoscaler, Autoscaling, FleetView, Foresight, ScaleOrder, autoscaler,
+};
 use crate::policy::signals::{PoolSample, Sample, Samples, TokenCost};
 use crate::policy::{PolicyBundle, Pool};
 use crate::scenario::{Conditions, Strike};
 use crate::sim::cluster::{Cluster, Scratch};
 use crate::sim::engine::{Engine, Shared};
 use crate::sim::fleet::{After, Due, Fleet, State};
-use crate::sim::fleet_outcome::{FleetOutcome, Happening};
+use crate::sim::fleet_outcome::{FleetOutcome, Happening, StateTime};
 use crate::sim::live::{NOWHERE, Phase};
 use crate::sim::outcome::RequestState;
 use crate::sim::source::Source;
@@ -77,7 +79,7 @@ impl<'a> Moving<'a> {
         }
         let foresight = match scaling {
             Some(scaling) if scaling.needs_foresight() => source.foresight(FORESIGHT),
-            _ => Default::default(),
+            _ => Foresight::default(),
         };
         let cost = |pool: &Pool| {
             let [step, prefill, decode] = pool.latency.beta;
@@ -508,7 +510,7 @@ impl<'a, S: Source> Cluster<'a, S> {
             interval.states = states;
         }
         for interval in &mut timeline {
-            interval.states.resize(pools.len(), Default::default());
+            interval.states.resize(pools.len(), StateTime::default());
         }
         FleetOutcome {
             end,

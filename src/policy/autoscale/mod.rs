@@ -8,6 +8,8 @@ mod read;
 mod scheduled;
 mod thresholds;
 
+use std::cmp::Ordering;
+
 use crate::base::{InstanceId, SimTime, Span};
 use crate::policy::signals::{Quantiles, Samples, Signal};
 
@@ -253,12 +255,10 @@ impl Autoscaling {
 /// The order that brings a pool from `desired` to `wanted` instances, kept within its bounds.
 fn towards(wanted: u32, pool: u32, view: &PoolView, reason: Reason, orders: &mut Vec<ScaleOrder>) {
     let wanted = wanted.clamp(view.min, view.max);
-    let action = if wanted > view.desired {
-        Action::Launch { pool, count: wanted - view.desired }
-    } else if wanted < view.desired {
-        Action::Shrink { pool, count: view.desired - wanted }
-    } else {
-        return;
+    let action = match wanted.cmp(&view.desired) {
+        Ordering::Greater => Action::Launch { pool, count: wanted - view.desired },
+        Ordering::Less => Action::Shrink { pool, count: view.desired - wanted },
+        Ordering::Equal => return,
     };
     orders.push(ScaleOrder { action, reason });
 }

@@ -23,6 +23,9 @@ pub(super) enum Kind {
     StepEnd,
 }
 
+/// Times of requests.
+type Times = Vec<(usize, Span)>;
+
 /// An event: when, of which kind, in which turn, for which request.
 type Event = (SimTime, Kind, u64, usize);
 
@@ -349,7 +352,7 @@ impl Engine {
         now: SimTime,
         duration: Span,
         requests: &mut [Request],
-    ) -> (Vec<(usize, Span)>, Vec<(usize, Span)>) {
+    ) -> (Times, Times) {
         let token = duration + Span::from_us(self.latency.output_us());
         let (mut first_tokens, mut gaps) = (Vec::new(), Vec::new());
         for &id in &self.running {

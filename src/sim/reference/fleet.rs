@@ -155,7 +155,9 @@ impl Cluster<'_> {
                 }
             }
             if !cold {
-                first.into_iter().for_each(|at| self.get_ready(SimTime::ZERO, at));
+                for at in first {
+                    self.get_ready(SimTime::ZERO, at);
+                }
             }
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! # Order of events
 //!
-//! Events of the cluster go by (time, kind, turn), the kinds in the order of [`cluster::Kind`];
+//! Events of the cluster go by (time, kind, turn), the kinds in the order of `cluster::Kind`;
 //! admissions and routings take turns as pushed. Events of an instance go by (time, kind, turn):
 //! arrivals, then entries into the wait queue, then steps. The earlier of the two goes first, the
 //! cluster on ties, and among instances the lowest index. What is later than the horizon does

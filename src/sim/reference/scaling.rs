@@ -244,8 +244,12 @@ impl Cluster<'_> {
         ready.sort_by_key(|&at| self.places[at].load());
         ready.truncate(too_many - idle.len());
         let how = self.autoscaling().drain;
-        idle.into_iter().for_each(|at| self.terminate(now, at));
-        ready.into_iter().for_each(|at| self.drain(now, at, how));
+        for at in idle {
+            self.terminate(now, at);
+        }
+        for at in ready {
+            self.drain(now, at, how);
+        }
     }
 
     /// Where cooldowns count from when the launched are ready: they do now, if none is starting.
