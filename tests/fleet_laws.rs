@@ -1,5 +1,5 @@
-//! What holds in every run of a fleet that changes: nothing is lost from the books, the bill is what
-//! the events say, nobody works before being ready or after being gone.
+//! What holds in every run of a fleet that changes: nothing is lost from the books, the bill is
+//! what the events say, nobody works before being ready or after being gone.
 //!
 //! Each law is tried on random fleets (see `swarm`), of which a third stands still;
 //! `BLIS_OPT_LAW_CASES` says on how many (400 unless set).
