@@ -1,5 +1,5 @@
-//! Fleets that change, computed by hand: each file of `tests/data/fleets` says what happens and why.
-//! Both simulators must give exactly that.
+//! Fleets that change, computed by hand: each file of `tests/data/fleets` says what happens and
+//! why. Both simulators must give exactly that.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
