@@ -9,6 +9,7 @@ mod fleets;
 mod golden;
 mod laws;
 mod moving;
+mod redundancy;
 mod samplers;
 mod scenarios;
 mod search_spaces;
