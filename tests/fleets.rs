@@ -1,5 +1,5 @@
-//! Fleets that change, computed by hand: each file of `tests/data/fleets` says what happens and why.
-//! Both simulators must give exactly that.
+//! Fleets that change, computed by hand: each file of `tests/data/fleets` says what happens and
+//! why. Both simulators must give exactly that.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -155,12 +155,12 @@ fn seconds(us: u64) -> String {
 }
 
 fn request_in_words(record: &RequestRecord) -> String {
-    let mut words = match record.state {
+    let mut words = vec![match record.state {
         RequestState::TimedOut => "timed out".to_owned(),
         state => format!("{state:?}").to_lowercase(),
-    };
+    }];
     if let Some(instance) = record.instance {
-        words += &format!(" on {}", instance.0);
+        words.push(format!(" on {}", instance.0));
     }
     let times = [
         (" at", record.finished_us),
@@ -169,13 +169,13 @@ fn request_in_words(record: &RequestRecord) -> String {
     ];
     for (what, us) in times {
         if us != RequestRecord::NEVER_US {
-            words += &format!("{what} {}", seconds(us));
+            words.push(format!("{what} {}", seconds(us)));
         }
     }
     if record.retries > 0 {
-        words += &format!(", {} retries", record.retries);
+        words.push(format!(", {} retries", record.retries));
     }
-    words
+    words.concat()
 }
 
 fn event_in_words(event: &FleetEvent) -> String {
@@ -198,15 +198,15 @@ fn event_in_words(event: &FleetEvent) -> String {
         Happening::Reclaimed { lost } => ("reclaimed", Some(format!(", {lost} lost"))),
         Happening::CapacityBack => ("capacity back", None),
     };
-    let mut words = format!("{} {what}", seconds(event.at.as_us()));
+    let mut words = vec![format!("{} {what}", seconds(event.at.as_us()))];
     if let Some(instance) = event.instance {
-        words += &format!(" {}", instance.0);
+        words.push(format!(" {}", instance.0));
     }
-    words += &count.unwrap_or_default();
+    words.extend(count);
     if let (Some(pool), None) = (event.pool, event.instance) {
-        words += &format!(", pool {pool}");
+        words.push(format!(", pool {pool}"));
     }
-    words
+    words.concat()
 }
 
 fn interval_in_words(bundle: &PolicyBundle, interval: &Interval) -> String {

@@ -194,7 +194,7 @@ fn what_a_scenario_cannot_do_here_is_said() {
     assert!(said.contains("users of closed loops have no rate"), "{said}");
 
     let said = place.refused("run fixed.yaml -w load.yaml --timeline 1ms", 2);
-    assert!(said.contains("at most 100000 intervals"), "{said}");
+    assert!(said.contains("at most 20000 intervals"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The fast simulator and the slow, obvious one agree to the last bit.
 //!
-//! `BLIS_OPT_TWIN_CASES` says how many random scenarios are tried (2,500 unless set).
+//! `BLIS_OPT_TWIN_CASES` says how many random scenarios are tried (2,500, and 4,000 fleets, unless
+//! set).
 
 use blis_opt::base::{InstanceId, SimTime, Span};
 use blis_opt::policy::{Routing, ScorerKind};

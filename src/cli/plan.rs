@@ -21,7 +21,7 @@ use crate::workload::{Limits, Offered, WorkloadSpec};
 /// The seed of a run that names none.
 const SEED: u64 = 42;
 /// A timeline has no more intervals than this.
-const INTERVALS_MAX: f64 = 100_000.0;
+const INTERVALS_MAX: f64 = 20_000.0;
 
 /// The command line resolved against the files it names.
 pub struct Plan {
@@ -252,7 +252,7 @@ fn timeline(asked: Option<Timeline>, end: Span, moves: bool) -> Result<Option<Sp
         None => moves.then(|| pleasant_interval(end)),
     };
     if interval.is_some_and(|interval| end.as_secs() / interval.as_secs() > INTERVALS_MAX) {
-        let message = "--timeline: a timeline has at most 100000 intervals";
+        let message = "--timeline: a timeline has at most 20000 intervals";
         return Err(Failure::command_line(message).hint("give a longer interval"));
     }
     Ok(interval)

@@ -117,3 +117,57 @@ impl Fleet<'_> {
         accepted.drain.extend(ready.into_iter().take(too_many - accepted.end.len()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{InstanceId, Span};
+    use crate::config::{Defaults, Problems, parse};
+    use crate::policy::autoscale::Reason;
+    use crate::policy::{PolicyBundle, read_bundle};
+    use crate::scenario::Conditions;
+
+    const NOW: SimTime = SimTime::ZERO;
+
+    fn bundle() -> PolicyBundle {
+        let text = "pools: {a: {instances: 3, min_instances: 1, max_instances: 4}}\n\
+                    autoscaling: {policy: scheduled, \
+                    schedule: {entries: [{at: 0s, instances: 3}]}}\n";
+        let mut problems = Problems::new();
+        let node = parse("x.yaml", text, &mut problems).expect("valid YAML");
+        read_bundle(&node, Defaults::embedded(), &mut problems).expect("a bundle")
+    }
+
+    fn order(action: Action) -> ScaleOrder {
+        ScaleOrder { action, reason: Reason::Schedule(0) }
+    }
+
+    #[test]
+    fn a_named_instance_goes_where_it_serves_and_the_least_allows_it() {
+        let (bundle, conditions) = (bundle(), Conditions::calm(1));
+        let window = (SimTime::ZERO, SimTime::from_secs(60.0));
+        let mut fleet = Fleet::new(&bundle, &conditions, window, Span::ZERO);
+        for place in fleet.launch_missing(0, NOW) {
+            fleet.set_state(place, State::Ready, NOW);
+        }
+        let mut load = Load::default();
+        load.reset(4);
+        let drain = |fleet: &mut Fleet, instance| {
+            let drain = order(Action::Drain(InstanceId(instance)));
+            let accepted = fleet.accept(&drain, &load, NOW)?;
+            for &place in &accepted.drain {
+                fleet.set_state(place, State::Draining, NOW);
+            }
+            Some(accepted.drain)
+        };
+        assert_eq!(drain(&mut fleet, 3), None, "nobody is there");
+        assert_eq!(drain(&mut fleet, 1), Some(vec![1]));
+        assert_eq!(drain(&mut fleet, 1), None, "it drains already");
+        assert_eq!(drain(&mut fleet, 0), Some(vec![0]));
+        assert_eq!(drain(&mut fleet, 2), None, "one stays");
+        assert_eq!(fleet.view(0).desired, 1);
+        let many = order(Action::Launch { pool: 0, count: 9 });
+        assert!(fleet.accept(&many, &load, NOW).is_some());
+        assert_eq!(fleet.view(0).desired, 4, "no more than the most");
+    }
+}
