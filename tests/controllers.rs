@@ -1,6 +1,8 @@
 //! What controllers of the real world do to a fleet: cascades, thrashing, panics, and what they
 //! look at.
 
+use std::path::{Path, PathBuf};
+
 use blis_opt::base::{SimTime, Span};
 use blis_opt::config::{Defaults, Problems, parse};
 use blis_opt::policy::{PolicyBundle, read_bundle};
@@ -93,6 +95,42 @@ impl Course {
         };
         f64::from(sum(|interval| &interval.within_slo))
             / f64::from(sum(|interval| &interval.arrived))
+    }
+}
+
+/// The samples with an autoscaler, by file name.
+fn samples() -> Vec<(String, PolicyBundle)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let files = std::fs::read_dir(folder).expect("a folder");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).expect("readable");
+        let name = path.display().to_string();
+        let mut problems = Problems::new();
+        let node = parse(&name, &text, &mut problems).expect("valid YAML");
+        let bundle = read_bundle(&node, Defaults::embedded(), &mut problems).expect("a sample");
+        bundle.autoscaling.is_some().then_some((name, bundle))
+    };
+    paths.iter().filter_map(read).collect()
+}
+
+#[test]
+fn every_controller_keeps_its_bounds_and_decides_the_same_twice() {
+    let spec = workload(
+        "rate: 150\nduration: 12m\n\
+         profile: [{at: 0m, factor: 0.1}, {at: 4m, factor: 3}, {at: 12m, factor: 0}]",
+    );
+    let samples = samples();
+    assert!(samples.len() >= 10, "{}", samples.len());
+    for (name, mut bundle) in samples {
+        // A hill that asks for more than there may be.
+        bundle.pools[0].max_instances = 9;
+        let (min, max) = (bundle.pools[0].min_instances, bundle.pools[0].max_instances);
+        let (once, twice) = (course(&bundle, &spec), course(&bundle, &spec));
+        assert_eq!(once.outcome, twice.outcome, "{name}");
+        let within = |&number: &i64| (i64::from(min)..=i64::from(max)).contains(&number);
+        assert!(once.numbers().iter().all(within), "{name}: {:?}", once.desired);
     }
 }
 

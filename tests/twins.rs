@@ -168,7 +168,7 @@ fn the_swarm_reaches_every_mechanism() {
 fn random_fleets_reach_everything_that_can_happen() {
     let mut reached = [0; 25];
     let mut scratch = Scratch::default();
-    for case in 0..4000 {
+    for case in 0..5000 {
         let Scenario { bundle, trace, conditions, options } = &Scenario::random_fleet(case);
         let outcome = simulate_under(bundle, trace, conditions, options, &mut scratch);
         let Some(fleet) = &outcome.fleet else { continue };
