@@ -167,8 +167,14 @@ impl RunReport {
         let names = STATISTICS.iter().map(|(name, _)| *name);
         let mut table = Table::new(std::iter::once("latency (ms)").chain(names));
         for (name, _, latency) in LATENCIES {
+            // Of nothing there is no quantile, and a zero would pass for a good one.
+            let known = self.outcomes.iter().all(|outcome| latency(outcome).count > 0);
             let cells = STATISTICS.iter().map(|(_, statistic)| {
-                show_ms(self.estimate(|outcome| statistic(latency(outcome))))
+                if known {
+                    show_ms(self.estimate(|outcome| statistic(latency(outcome))))
+                } else {
+                    "-".to_owned()
+                }
             });
             table.row(std::iter::once(name.to_owned()).chain(cells));
         }

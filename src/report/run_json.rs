@@ -98,7 +98,8 @@ fn summary_json(summary: &Summary) -> Value {
     let mut fields = Map::new();
     fields.insert("count".to_owned(), json!(summary.count));
     for (name, pick) in STATISTICS {
-        fields.insert(format!("{name}_ms"), json!(pick(summary)));
+        let value = (summary.count > 0).then(|| pick(summary));
+        fields.insert(format!("{name}_ms"), json!(value));
     }
     Value::Object(fields)
 }

@@ -12,7 +12,7 @@ use crate::scenario::{Conditions, Conduct, Fault, InFlight, Retry, Strike, Victi
 use crate::search::fleet::tests::{CAPACITIES, bundle, outcome};
 use crate::search::fleet::{arrived, interval_usd};
 use crate::search::{Figures, capacities};
-use crate::sim::outcome::InstanceOutcome;
+use crate::sim::outcome::{InstanceOutcome, Summary};
 use crate::sim::{Outcome, RunOptions, Scratch, simulate_drawn_under};
 use crate::workload::{Diurnal, Profile, RateMode, Targets, WorkloadSpec};
 
@@ -33,6 +33,21 @@ fn report(seeds: Vec<u64>, outcomes: Vec<Outcome>) -> RunReport {
 
 fn of_one_seed() -> RunReport {
     report(vec![42], vec![outcome()])
+}
+
+#[test]
+fn a_latency_that_nobody_had_is_no_zero() {
+    let one = Summary { count: 1, p99_ms: 7.0, ..Summary::default() };
+    let some = Outcome { ttft: one, ..outcome() };
+    let nothing = Outcome { ttft: Summary::default(), ..outcome() };
+    let report = report(vec![1, 2], vec![some, nothing]);
+    let text = report.to_text(false);
+    let row = text.lines().find(|line| line.trim_start().starts_with("TTFT ")).expect("a row");
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells, ["TTFT", "-", "-", "-", "-", "-", "-"], "one seed knows none");
+    let document = report.to_json();
+    assert!(document["runs"][1]["ttft"]["p99_ms"].is_null());
+    assert!(document["runs"][0]["ttft"]["p99_ms"].is_number());
 }
 
 #[test]
