@@ -6,8 +6,8 @@ use blis_opt::base::{SimTime, Span};
 use blis_opt::config::{Defaults, Problems, parse};
 use blis_opt::policy::read_bundle;
 use blis_opt::scenario::{FAULTS_MAX, FleetNames, Setting, read_scenario};
-use blis_opt::search::propose::next_batch;
-use blis_opt::search::{ProposerKind, read_space};
+use blis_opt::search::propose::Sight;
+use blis_opt::search::{Foresight, ProposerKind, read_space};
 use blis_opt::workload::{Burst, WorkloadSpec};
 use proptest::prelude::*;
 
@@ -33,7 +33,9 @@ fn answer_to_space(text: &str) -> String {
     assert_eq!(found.is_none(), problems.has_errors(), "{}", problems.render(false));
     if let Some(found) = found {
         let proposer = ProposerKind::Random.proposer();
-        for proposal in next_batch(&found.space, proposer.as_ref(), &[], 0) {
+        let foresight = Foresight::none();
+        let sight = Sight { space: &found.space, history: &[], batch: 0, foresight };
+        for proposal in sight.next_batch(proposer.as_ref()) {
             if let Ok(tree) = found.template.apply(&found.space, &proposal.candidate) {
                 read_bundle(&tree, defaults, &mut Problems::new());
             }

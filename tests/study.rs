@@ -142,7 +142,7 @@ fn run(
 ) -> (StudyEnd, StudyState) {
     let evaluator = Synthetic::new(space, truth);
     let options = options(&folder.path(), mode, proposer);
-    let mut study = Study::open(space.clone(), options, evaluator.version()).expect("opened");
+    let mut study = Study::open(space.clone(), &options, evaluator.version()).expect("opened");
     let stop = AtomicBool::new(false);
     let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
     (end, study.state().clone())
@@ -268,7 +268,7 @@ fn a_stopped_study_goes_on_to_the_same_bytes() {
         let folder = Folder::new();
         let evaluator = Synthetic::new(&space, serving);
         let options = options(&folder.path(), Mode::New, ProposerKind::Random);
-        let mut study = Study::open(space.clone(), options, evaluator.version()).expect("opened");
+        let mut study = Study::open(space.clone(), &options, evaluator.version()).expect("opened");
         let stop = AtomicBool::new(false);
         let mut observer = StopAfter { left: after, stop: &stop };
         let end = study.run(&evaluator, &mut observer, limits(&stop)).expect("no trouble");
@@ -288,7 +288,7 @@ fn a_finished_study_is_not_simulated_again() {
     let first = run(&folder, &space, Mode::New, ProposerKind::Random, serving);
     let evaluator = Synthetic::new(&space, serving);
     let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
-    let mut study = Study::open(space.clone(), options, evaluator.version()).expect("opened");
+    let mut study = Study::open(space.clone(), &options, evaluator.version()).expect("opened");
     let stop = AtomicBool::new(false);
     let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
     assert_eq!(end, first.0);
@@ -306,7 +306,7 @@ fn damage_in_the_middle_is_refused_by_line_and_the_journal_is_left_alone() {
     let path = folder.path().join("journal.jsonl");
     std::fs::write(&path, &bytes).expect("written");
     let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
-    let error = Study::open(space, options, 7).expect_err("damaged");
+    let error = Study::open(space, &options, 7).expect_err("damaged");
     assert!(matches!(error, StudyError::Corrupt { line: 2, .. }), "{error}");
     assert!(folder.journal() == bytes);
 }
@@ -316,7 +316,7 @@ fn a_folder_is_never_overwritten_by_accident() {
     let (folder, space) = (Folder::new(), small(9));
     run(&folder, &space, Mode::New, ProposerKind::Random, serving);
     let open = |mode, proposer, version, space: &SearchSpace| {
-        Study::open(space.clone(), options(&folder.path(), mode, proposer), version).map(drop)
+        Study::open(space.clone(), &options(&folder.path(), mode, proposer), version).map(drop)
     };
     let random = ProposerKind::Random;
     let exists = open(Mode::New, random, 7, &space).expect_err("exists");
@@ -343,7 +343,7 @@ fn the_second_process_on_a_study_is_refused() {
     let (folder, space) = (Folder::new(), small(9));
     let open = || {
         let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
-        Study::open(space.clone(), options, 7)
+        Study::open(space.clone(), &options, 7)
     };
     let first = open().expect("opened");
     let error = open().expect_err("locked");
@@ -358,7 +358,7 @@ fn a_folder_that_cannot_be_made_is_an_error_value() {
     let file = folder.path().join("file");
     std::fs::write(&file, "in the way").expect("written");
     let options = options(&file.join("study"), Mode::New, ProposerKind::Random);
-    let error = Study::open(small(9), options, 7).expect_err("a file is no folder");
+    let error = Study::open(small(9), &options, 7).expect_err("a file is no folder");
     assert!(matches!(error, StudyError::Io { .. }), "{error}");
 }
 
@@ -419,7 +419,7 @@ fn a_winner_that_fails_on_fresh_seeds_gives_way_to_the_next_best() {
     let (folder, space) = (Folder::new(), space(&text));
     let evaluator = Flattering(Synthetic::new(&space, |i, _, _| Some((100.0, i * 7.0, true))));
     let options = options(&folder.path(), Mode::New, ProposerKind::Sobol);
-    let mut study = Study::open(space.clone(), options, 7).expect("opened");
+    let mut study = Study::open(space.clone(), &options, 7).expect("opened");
     let stop = AtomicBool::new(false);
     let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
     let state = study.state();
@@ -438,7 +438,7 @@ fn spent_wall_time_ends_the_search_and_still_tests_the_best() {
     let (folder, space) = (Folder::new(), space(&text));
     let evaluator = Synthetic::new(&space, serving);
     let options = options(&folder.path(), Mode::New, ProposerKind::Random);
-    let mut study = Study::open(space.clone(), options, 7).expect("opened");
+    let mut study = Study::open(space.clone(), &options, 7).expect("opened");
     let stop = AtomicBool::new(false);
     let evaluated = &evaluator.evaluated;
     let elapsed = || Span::from_secs(evaluated.load(Ordering::Relaxed) as f64 / 4.0);
@@ -469,7 +469,7 @@ fn the_journal_alone_tells_what_the_study_was_about() {
     let folder = Folder::new();
     let mut options = options(&folder.path(), Mode::New, ProposerKind::Random);
     options.sources.clone_from(&file.sources);
-    drop(Study::open(file.space.clone(), options, 7).expect("opened"));
+    drop(Study::open(file.space.clone(), &options, 7).expect("opened"));
     let entries = journal::read_file(&folder.path().join("journal.jsonl")).expect("readable");
     let journal::Entry::Header(header) = &entries[0] else { panic!("a header comes first") };
     let again = SpaceFile::from_sources(&header.sources, Defaults::embedded(), &mut problems);
@@ -497,7 +497,7 @@ fn evenly_spaced_arrivals_need_thirteen_instances() {
     let evaluator = file.evaluator(Defaults::embedded());
     let folder = Folder::new();
     let options = options(&folder.path(), Mode::New, ProposerKind::Ego);
-    let mut study = Study::open(file.space.clone(), options, evaluator.version()).expect("opened");
+    let mut study = Study::open(file.space.clone(), &options, evaluator.version()).expect("opened");
     let stop = AtomicBool::new(false);
     let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
     let state = study.state();

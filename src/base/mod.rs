@@ -5,6 +5,7 @@ pub mod bins;
 pub mod delay;
 pub mod histogram;
 pub mod id;
+pub mod normal;
 pub mod rng;
 pub mod stats;
 pub mod time;

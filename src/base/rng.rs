@@ -38,6 +38,8 @@ pub enum Stream {
     Faults = 12,
     /// Whom a reclaim takes; index: the fault and the instance.
     Reclaims = 13,
+    /// What surrogates are asked about; index: the batch.
+    Surrogates = 14,
 }
 
 /// A deterministic random stream (xoshiro256++).

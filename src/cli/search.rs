@@ -67,7 +67,7 @@ pub fn search(args: &SearchArgs, context: &Context) -> Result<Exit, Failure> {
     let evaluator = inputs.evaluator();
     let stop = interrupt::stop_flag()?;
     let version = crate::search::Evaluator::version(&evaluator);
-    let mut opened = Study::open(inputs.file.space.clone(), options, version)?;
+    let mut opened = Study::open(inputs.file.space.clone(), &options, version)?;
     let clock = Clock::start();
     let ended = run(&mut opened, &evaluator, context, clock, &stop);
     let state = opened.state();

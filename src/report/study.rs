@@ -150,6 +150,7 @@ pub(super) const fn proposed_by(origin: Origin) -> &'static str {
         Origin::Random => "random",
         Origin::Mutation => "mutation",
         Origin::Ego => "ego",
+        Origin::Gp => "gp",
         Origin::Descent => "descent",
     }
 }

@@ -39,6 +39,42 @@ pub type Sink<'a> = &'a (dyn Fn(usize, Run) + Sync);
 /// Whether to begin no further job.
 pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 
+/// What can be said of a candidate without simulating it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Foretold {
+    /// The objective's exact value, in its own unit, where it does not depend on the run.
+    pub objective: Option<f64>,
+    /// Why no run of it can keep the promises, where that is certain.
+    pub hopeless: Option<String>,
+}
+
+/// Asks an evaluator what it can tell without simulating.
+#[derive(Clone, Copy)]
+pub struct Foresight<'a>(Option<&'a dyn Evaluator>);
+
+impl<'a> Foresight<'a> {
+    /// What `evaluator` can tell.
+    pub fn from(evaluator: &'a dyn Evaluator) -> Self {
+        Self(Some(evaluator))
+    }
+
+    /// Nothing.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// What can be told of `candidate`.
+    pub fn of(&self, candidate: &Candidate) -> Foretold {
+        self.0.map_or_else(Foretold::default, |evaluator| evaluator.foretell(candidate))
+    }
+}
+
+impl std::fmt::Debug for Foresight<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Foresight").field(&self.0.map(Evaluator::version)).finish()
+    }
+}
+
 /// Measures candidates.
 pub trait Evaluator: Sync {
     /// A hash of all that results depend on besides the job: simulator, defaults, template,
@@ -48,6 +84,11 @@ pub trait Evaluator: Sync {
     /// Does `jobs`, beginning them in order, and tells each result once. A result depends on its
     /// job and the version only. Jobs that have not begun when `stop` says so are left out.
     fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>);
+
+    /// What is certain about `candidate` without simulating it; it costs microseconds.
+    fn foretell(&self, _candidate: &Candidate) -> Foretold {
+        Foretold::default()
+    }
 }
 
 impl Run {

@@ -4,27 +4,26 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value as Json;
 
-use super::candidate::{Candidate, fnv1a};
+use super::candidate::Candidate;
 use super::error::StudyError;
-use super::evaluate::{Evaluator, Job, Run};
-use super::journal::{Entry, FORMAT, Header, Journal, ProposedCandidate, SearchEnd};
-use super::propose::{self, ProposerKind};
+use super::evaluate::{Evaluator, Foresight, Run};
+use super::identity::{header, same};
+use super::jobs::evaluate;
+use super::journal::{Entry, Journal, ProposedCandidate, SearchEnd};
+use super::propose::{self, Proposer, ProposerKind, Sight};
 use super::read::Source;
 use super::score::Score;
 use super::space::SearchSpace;
-use super::state::{StudyState, Trial, ranking};
+use super::state::{StudyState, Trial};
 use crate::base::Span;
 
 /// The journal's name in a study's folder.
 pub const JOURNAL: &str = "journal.jsonl";
 /// The lock's name in a study's folder.
 const LOCK: &str = "lock";
-/// The most candidates that meet fresh seeds.
-const VERIFIED_MAX: usize = 12;
 
 /// What to do where the folder may hold a study already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,10 +121,10 @@ pub enum StudyEnd {
 /// An open study; its folder is locked while it lives.
 #[derive(Debug)]
 pub struct Study {
-    space: SearchSpace,
-    options: StudyOptions,
+    pub(super) space: SearchSpace,
+    proposer: Box<dyn Proposer>,
     journal: Journal,
-    state: StudyState,
+    pub(super) state: StudyState,
     /// Held, never read.
     _lock: File,
 }
@@ -139,7 +138,7 @@ impl Study {
     /// [`StudyError::Corrupt`], [`StudyError::Io`].
     pub fn open(
         space: SearchSpace,
-        options: StudyOptions,
+        options: &StudyOptions,
         version: u64,
     ) -> Result<Self, StudyError> {
         let folder = &options.folder;
@@ -156,7 +155,7 @@ impl Study {
             }
             _ => {}
         }
-        let header = header(&space, &options, version);
+        let header = header(&space, options, version);
         let (mut journal, entries) = Journal::open(&path)?;
         if let Some(Entry::Header(found)) = entries.first() {
             same(folder, found, &header)?;
@@ -167,7 +166,8 @@ impl Study {
             journal.append(&entry)?;
             state.follow(&space, &entry).expect("a header comes first");
         }
-        Ok(Self { space, options, journal, state, _lock: lock })
+        let proposer = options.proposer.proposer();
+        Ok(Self { space, proposer, journal, state, _lock: lock })
     }
 
     /// What the journal tells so far.
@@ -195,7 +195,7 @@ impl Study {
             if limits.stop.load(Ordering::Relaxed) {
                 return Ok(StudyEnd::Interrupted);
             }
-            self.propose_or_end(limits)?;
+            self.propose_or_end(evaluator, limits)?;
         }
         while !self.state.finished {
             if limits.stop.load(Ordering::Relaxed) {
@@ -206,7 +206,7 @@ impl Study {
         Ok(self.state.winner.map_or(StudyEnd::NoFeasible, |trial| StudyEnd::Found { trial }))
     }
 
-    fn record(&mut self, entry: &Entry) -> Result<(), StudyError> {
+    pub(super) fn record(&mut self, entry: &Entry) -> Result<(), StudyError> {
         self.journal.append(entry)?;
         self.state.follow(&self.space, entry).expect("a study journals in order");
         Ok(())
@@ -247,7 +247,11 @@ impl Study {
         });
     }
 
-    fn propose_or_end(&mut self, limits: Limits<'_>) -> Result<(), StudyError> {
+    fn propose_or_end(
+        &mut self,
+        evaluator: &dyn Evaluator,
+        limits: Limits<'_>,
+    ) -> Result<(), StudyError> {
         let budget = &self.space.budget;
         if self.state.trials.len() >= budget.evaluations as usize {
             return self.record(&Entry::Searched { why: SearchEnd::Evaluations });
@@ -255,9 +259,10 @@ impl Study {
         if budget.wall.is_some_and(|wall| (limits.elapsed)() >= wall) {
             return self.record(&Entry::Searched { why: SearchEnd::Wall });
         }
-        let proposer = self.options.proposer.proposer();
         let (batch, history) = (self.state.batches, &self.state.trials);
-        let proposals = propose::next_batch(&self.space, proposer.as_ref(), history, batch);
+        let foresight = Foresight::from(evaluator);
+        let sight = Sight { space: &self.space, history, batch, foresight };
+        let proposals = sight.next_batch(self.proposer.as_ref());
         if proposals.is_empty() {
             return self.record(&Entry::Searched { why: SearchEnd::Exhausted });
         }
@@ -268,115 +273,18 @@ impl Study {
         let candidates = candidates.collect();
         self.record(&Entry::Proposed { batch, candidates })
     }
-
-    /// Takes the next best candidate to fresh seeds, or ends the study.
-    fn verify_or_finish(
-        &mut self,
-        evaluator: &dyn Evaluator,
-        observer: &mut dyn Observer,
-        limits: Limits<'_>,
-    ) -> Result<(), StudyError> {
-        let passed = self.state.verifications.iter().find(|found| found.score.feasible);
-        if let Some(winner) = passed.map(|found| found.trial) {
-            return self.record(&Entry::Finished { winner: Some(winner) });
-        }
-        let Some(trial) = self.next_to_verify() else {
-            return self.record(&Entry::Finished { winner: None });
-        };
-        let candidate = self.state.trials[trial].candidate.clone();
-        let seeds = self.space.seeds.of_verification();
-        evaluate(evaluator, &[candidate], &seeds, limits.stop, &mut |_, runs| {
-            let runs = completed(&self.space, runs);
-            let found = Score::on_fresh_seeds(&self.space, &runs);
-            let (passed, score) = (found.feasible, score_json(&found));
-            self.record(&Entry::Verified { trial, runs, score, passed })?;
-            observer.progress(&Progress {
-                phase: Phase::Verify,
-                done: self.state.verifications.len(),
-                total: self.verifiable().len(),
-                best: Some(&self.state.trials[trial]),
-                state: &self.state,
-            });
-            Ok(())
-        })
-    }
-
-    /// The trials that may meet fresh seeds, best first.
-    fn verifiable(&self) -> Vec<usize> {
-        let order = ranking(&self.space, &self.state.trials);
-        let feasible = order.into_iter().filter(|&trial| self.state.trials[trial].score.feasible);
-        feasible.take(VERIFIED_MAX).collect()
-    }
-
-    fn next_to_verify(&self) -> Option<usize> {
-        self.verifiable().get(self.state.verifications.len()).copied()
-    }
 }
 
 /// Lets the figures be complete that only the space can tell.
-fn completed(space: &SearchSpace, mut runs: Vec<Run>) -> Vec<Run> {
+pub(super) fn completed(space: &SearchSpace, mut runs: Vec<Run>) -> Vec<Run> {
     for run in runs.iter_mut().filter(|run| run.failed.is_none()) {
         space.complete(&mut run.figures);
     }
     runs
 }
 
-fn score_json(score: &Score) -> Json {
+pub(super) fn score_json(score: &Score) -> Json {
     serde_json::to_value(score).expect("scores hold finite numbers only")
-}
-
-/// Results as they come in, told in order of candidate.
-struct InOrder<'a> {
-    runs: Vec<Vec<Option<Run>>>,
-    next: usize,
-    tell: &'a mut (dyn FnMut(usize, Vec<Run>) -> Result<(), StudyError> + Send),
-    error: Option<StudyError>,
-}
-
-impl InOrder<'_> {
-    fn put(&mut self, candidate: usize, seed: usize, run: Run) {
-        self.runs[candidate][seed] = Some(run);
-        while self.error.is_none() && self.next < self.runs.len() {
-            if self.runs[self.next].iter().any(Option::is_none) {
-                return;
-            }
-            let runs = std::mem::take(&mut self.runs[self.next]).into_iter().flatten().collect();
-            if let Err(error) = (self.tell)(self.next, runs) {
-                self.error = Some(error);
-            }
-            self.next += 1;
-        }
-    }
-}
-
-/// Evaluates `candidates` under `seeds` and tells each candidate's runs in order, as soon as it
-/// and all before it are complete. What `stop` leaves incomplete is not told.
-fn evaluate(
-    evaluator: &dyn Evaluator,
-    candidates: &[Candidate],
-    seeds: &[u64],
-    stop: &AtomicBool,
-    tell: &mut (dyn FnMut(usize, Vec<Run>) -> Result<(), StudyError> + Send),
-) -> Result<(), StudyError> {
-    if candidates.is_empty() {
-        return Ok(());
-    }
-    let jobs: Vec<Job> = candidates
-        .iter()
-        .flat_map(|candidate| seeds.iter().map(|&seed| Job { candidate: candidate.clone(), seed }))
-        .collect();
-    let runs = vec![vec![None; seeds.len()]; candidates.len()];
-    let order = Mutex::new(InOrder { runs, next: 0, tell, error: None });
-    let failed = AtomicBool::new(false);
-    let done = |index: usize, run: Run| {
-        let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
-        order.put(index / seeds.len(), index % seeds.len(), run);
-        failed.store(order.error.is_some(), Ordering::Relaxed);
-    };
-    let stop = || stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
-    evaluator.evaluate(&jobs, &stop, &done);
-    let order = order.into_inner().unwrap_or_else(PoisonError::into_inner);
-    order.error.map_or(Ok(()), Err)
 }
 
 fn lock(folder: &Path) -> Result<File, StudyError> {
@@ -396,51 +304,4 @@ fn lock(folder: &Path) -> Result<File, StudyError> {
 
 fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> StudyError {
     move |source| StudyError::Io { path: path.to_owned(), action, source }
-}
-
-fn header(space: &SearchSpace, options: &StudyOptions, version: u64) -> Header {
-    let texts = options.sources.iter().map(|source| format!("{:?} {}\n", source.role, source.text));
-    // Wall time stops a search and never steers it; everything else does.
-    let mut steering = space.clone();
-    steering.budget.wall = None;
-    let hashed = format!("{steering:?}\n{}", texts.collect::<String>());
-    Header {
-        format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        study: space.name.clone(),
-        seed: space.seeds.base,
-        proposer: options.proposer.name().to_owned(),
-        evaluator: format!("{version:016x}"),
-        hash: format!("{:016x}", fnv1a(hashed.as_bytes())),
-        sources: options.sources.clone(),
-    }
-}
-
-/// Whether a journal begun with `found` may go on under `wanted`.
-fn same(folder: &Path, found: &Header, wanted: &Header) -> Result<(), StudyError> {
-    let what = if found.format != wanted.format {
-        format!("journal format {} instead of {}", found.format, wanted.format)
-    } else if found.version != wanted.version {
-        format!("version {} of this program instead of {}", found.version, wanted.version)
-    } else if found.seed != wanted.seed {
-        format!("seed {} instead of {}", found.seed, wanted.seed)
-    } else if found.proposer != wanted.proposer {
-        format!("proposer `{}` instead of `{}`", found.proposer, wanted.proposer)
-    } else if found.hash != wanted.hash {
-        format!("other {}", differing(found, wanted))
-    } else if found.study != wanted.study || found.evaluator != wanted.evaluator {
-        "other defaults or another run length".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(StudyError::Different { folder: folder.to_owned(), what })
-}
-
-/// Which input files are not as they were.
-fn differing(found: &Header, wanted: &Header) -> String {
-    let changed = wanted.sources.iter().filter(|source| {
-        !found.sources.iter().any(|old| old.role == source.role && old.text == source.text)
-    });
-    let names: Vec<String> = changed.map(|source| format!("text in `{}`", source.file)).collect();
-    if names.is_empty() { "settings (budget, seeds)".to_owned() } else { names.join(" and ") }
 }

@@ -170,6 +170,7 @@ fn moved(domain: &Domain, value: KnobValue, share: f64) -> KnobValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::search::propose::tests::ask_after;
     use crate::search::space::tests::{choice, int, knob, space};
     use crate::search::state::tests::trial;
 
@@ -190,7 +191,7 @@ mod tests {
                 trial(&space, index, instances, &figures)
             })
             .collect();
-        let ask = Ask { space: &space, history: &trials, taken: &[], count, batch: 1 };
+        let ask = ask_after(&space, &trials, count);
         let found = Descent.propose(&ask).into_iter();
         found.map(|candidate| candidate.number(0).expect("a count") as i64).collect()
     }

@@ -15,13 +15,13 @@ use egobox_ego::{EgorServiceBuilder, InfillStrategy, QEiStrategy, RuntimeFlags, 
 use ndarray::Array2;
 
 use super::random::mutate;
+use super::training::{Columns, chosen, is_constant};
 use super::{Ask, Fresh, Origin, Proposer};
 use crate::base::{Rng, Stream};
 use crate::search::candidate::{Candidate, KnobValue};
 use crate::search::cube;
-use crate::search::objective::Direction;
 use crate::search::space::{Domain, SearchSpace};
-use crate::search::state::{Trial, ranking};
+use crate::search::state::Trial;
 
 /// Expected improvement over Gaussian processes, constraints as surrogates, batches by kriging
 /// believer.
@@ -106,23 +106,17 @@ fn suggest(
 /// Points and values to learn from, all finite: first the objective, then the constraints.
 /// `None` where there is nothing to learn.
 fn training(ask: &Ask<'_>) -> Option<(Array2<f64>, Array2<f64>)> {
-    let kept = chosen(ask.space, ask.history);
+    let kept = chosen(ask.space, ask.history, POINTS_MAX);
     let trials: Vec<&Trial> = kept.iter().map(|&index| &ask.history[index]).collect();
     if trials.len() < POINTS_MIN {
         return None;
     }
-    let mut columns = vec![objectives(ask.space, &trials)];
-    if is_constant(&columns[0]) {
+    let learned = Columns::of(ask.space, &trials);
+    if is_constant(&learned.objective) {
         return None;
     }
-    let violations: Vec<Vec<f64>> =
-        trials.iter().map(|trial| trial.score.violations(ask.space)).collect();
-    for constraint in 0..violations[0].len() {
-        let column: Vec<f64> = violations.iter().map(|row| row[constraint]).collect();
-        if !is_constant(&column) {
-            columns.push(column);
-        }
-    }
+    let mut columns = vec![learned.objective];
+    columns.extend(learned.constraints.into_iter().filter(|column| !is_constant(column)));
     let width = ask.space.knobs.len();
     let points: Vec<f64> =
         trials.iter().flat_map(|trial| to_ego(ask.space, &trial.candidate)).collect();
@@ -130,53 +124,6 @@ fn training(ask: &Ask<'_>) -> Option<(Array2<f64>, Array2<f64>)> {
     let values =
         Array2::from_shape_fn((trials.len(), columns.len()), |(row, column)| columns[column][row]);
     values.iter().chain(points.iter()).all(|value| value.is_finite()).then_some((points, values))
-}
-
-/// The objective of each trial, to be made small: its logarithm where it is positive and to be
-/// minimised. A trial without an objective counts as the worst.
-fn objectives(space: &SearchSpace, trials: &[&Trial]) -> Vec<f64> {
-    let values = || trials.iter().filter_map(|trial| trial.score.objective);
-    let log = space.objective.direction == Direction::Minimize && values().all(|value| value > 0.0);
-    let scaled = |value: f64| if log { value.ln() } else { space.objective.to_minimize(value) };
-    let worst = values().map(scaled).fold(f64::NEG_INFINITY, f64::max);
-    let worst = if worst.is_finite() { worst } else { 0.0 };
-    trials.iter().map(|trial| trial.score.objective.map_or(worst, scaled)).collect()
-}
-
-fn is_constant(column: &[f64]) -> bool {
-    let low = column.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    high - low <= 1e-9 * low.abs().max(high.abs()).max(1.0)
-}
-
-/// The trials to learn from, in order: all, or the best half of the cap and then, one by one,
-/// whatever is farthest from those chosen.
-fn chosen(space: &SearchSpace, history: &[Trial]) -> Vec<usize> {
-    if history.len() <= POINTS_MAX {
-        return (0..history.len()).collect();
-    }
-    let points: Vec<Vec<f64>> =
-        history.iter().map(|trial| cube::encode(space, &trial.candidate)).collect();
-    let mut chosen = ranking(space, history);
-    let mut rest = chosen.split_off(POINTS_MAX / 2);
-    let distance = |left: usize, right: usize| -> f64 {
-        points[left].iter().zip(&points[right]).map(|(a, b)| (a - b) * (a - b)).sum()
-    };
-    let nearest = |from: usize, chosen: &[usize]| {
-        chosen.iter().map(|&to| distance(from, to)).fold(f64::INFINITY, f64::min)
-    };
-    let mut gaps: Vec<f64> = rest.iter().map(|&index| nearest(index, &chosen)).collect();
-    while chosen.len() < POINTS_MAX {
-        let far = (0..rest.len()).fold(0, |far, at| if gaps[at] > gaps[far] { at } else { far });
-        let index = rest.remove(far);
-        gaps.remove(far);
-        for (gap, &other) in gaps.iter_mut().zip(&rest) {
-            *gap = gap.min(distance(index, other));
-        }
-        chosen.push(index);
-    }
-    chosen.sort_unstable();
-    chosen
 }
 
 /// How the crate sees a knob: choices without order, narrow integers as ordered levels of the
@@ -218,29 +165,8 @@ fn from_ego(space: &SearchSpace, row: &[f64]) -> Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::search::propose::random::Random;
+    use crate::search::propose::tests::{ask_after, trials};
     use crate::search::space::tests::{float, knob, serving_space, space};
-    use crate::search::state::tests::trial_of;
-
-    fn trials(
-        space: &SearchSpace,
-        count: usize,
-        figures: impl Fn(&[f64]) -> [f64; 2],
-    ) -> Vec<Trial> {
-        let ask = Ask { space, history: &[], taken: &[], count, batch: 0 };
-        let candidates = Random.propose(&ask).into_iter().enumerate();
-        candidates
-            .map(|(index, candidate)| {
-                let [cost, ttft] = figures(&cube::encode(space, &candidate));
-                let figures = [("cost_per_hour", cost), ("ttft_p99_ms", ttft)];
-                trial_of(index, candidate, space, &figures)
-            })
-            .collect()
-    }
-
-    fn ask<'a>(space: &'a SearchSpace, history: &'a [Trial]) -> Ask<'a> {
-        Ask { space, history, taken: &[], count: 2, batch: 3 }
-    }
 
     #[test]
     fn candidates_survive_the_way_to_the_crate_and_back() {
@@ -257,7 +183,7 @@ mod tests {
         let bowl =
             |p: &[f64]| [1.0 + 9.0 * ((p[0] - 0.3).powi(2) + (p[1] - 0.6).powi(2)), 100.0 + p[0]];
         let history = trials(&space, 20, bowl);
-        let proposed = Ego.propose(&ask(&space, &history));
+        let proposed = Ego.propose(&ask_after(&space, &history, 2));
         let near = proposed.iter().any(|candidate| {
             let point = cube::encode(&space, candidate);
             (point[0] - 0.3).abs() < 0.15 && (point[1] - 0.6).abs() < 0.15
@@ -271,7 +197,7 @@ mod tests {
         for figures in [[5.0, 100.0], [f64::NAN, f64::NAN]] {
             for count in [0, 1, 2, 12] {
                 let history = trials(&space, count, |_| figures);
-                assert_eq!(Ego.propose(&ask(&space, &history)), []);
+                assert_eq!(Ego.propose(&ask_after(&space, &history, 2)), []);
             }
         }
     }
@@ -285,17 +211,7 @@ mod tests {
             x => [1.0 + x, 100.0],
         };
         let history = trials(&space, 14, wild);
-        assert!(!Ego.propose(&ask(&space, &history)).is_empty());
-    }
-
-    #[test]
-    fn more_points_than_the_cap_are_thinned_and_keep_the_best() {
-        let space = serving_space();
-        let history = trials(&space, POINTS_MAX + 40, |p| [1.0 + p[0], 100.0]);
-        let kept = chosen(&space, &history);
-        assert_eq!(kept.len(), POINTS_MAX);
-        assert!(kept.contains(&ranking(&space, &history)[0]));
-        assert!(kept.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(!Ego.propose(&ask_after(&space, &history, 2)).is_empty());
     }
 
     #[test]
@@ -304,7 +220,7 @@ mod tests {
         let history = trials(&space, 16, |p| [1.0 + p[0], 900.0 - 700.0 * p[0] + 50.0 * p[7]]);
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            pool.expect("threads").install(|| Ego.propose(&ask(&space, &history)))
+            pool.expect("threads").install(|| Ego.propose(&ask_after(&space, &history, 2)))
         };
         assert_eq!(on(1), on(2));
     }

@@ -12,14 +12,17 @@
 
 pub mod descent;
 pub mod ego;
+pub mod gp;
 pub mod random;
 pub mod sobol;
+pub mod training;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::candidate::Candidate;
+use super::evaluate::Foresight;
 use super::space::SearchSpace;
 use super::state::Trial;
 
@@ -39,6 +42,8 @@ pub enum Origin {
     Mutation,
     /// Bayesian optimization by `egobox-ego`.
     Ego,
+    /// Bayesian optimization by [`gp`].
+    Gp,
     /// A step from one of the best towards fewer instances.
     Descent,
 }
@@ -65,6 +70,8 @@ pub struct Ask<'a> {
     pub count: usize,
     /// Counts the batches of the study from 0.
     pub batch: u64,
+    /// What is certain about candidates.
+    pub foresight: Foresight<'a>,
 }
 
 /// Proposes candidates.
@@ -72,7 +79,7 @@ pub struct Ask<'a> {
 /// They lie in the space, keep its relations, differ from each other and from all in `history`
 /// and `taken`, and depend only on the question: on no clock, thread or earlier call. There may be
 /// fewer than asked for, never more.
-pub trait Proposer {
+pub trait Proposer: std::fmt::Debug + Send {
     /// Where its candidates come from.
     fn origin(&self) -> Origin;
 
@@ -87,20 +94,22 @@ pub enum ProposerKind {
     Sobol,
     /// Chance alone.
     Random,
-    /// Bayesian optimization.
-    #[default]
+    /// Bayesian optimization by `egobox-ego` as it is.
     Ego,
+    /// Bayesian optimization made for serving fleets.
+    #[default]
+    Gp,
 }
 
 impl ProposerKind {
     /// Every proposer with its name.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("sobol", Self::Sobol), ("random", Self::Random), ("ego", Self::Ego)];
+    pub const ALL: [(&'static str, Self); 4] =
+        [("sobol", Self::Sobol), ("random", Self::Random), ("ego", Self::Ego), ("gp", Self::Gp)];
 
     /// Its name on the command line and in the journal.
     pub fn name(self) -> &'static str {
         let listed = Self::ALL.iter().find(|(_, kind)| *kind == self);
-        listed.map_or("ego", |(name, _)| name)
+        listed.map_or("gp", |(name, _)| name)
     }
 
     /// The proposer.
@@ -109,6 +118,7 @@ impl ProposerKind {
             Self::Sobol => Box::new(sobol::Sobol),
             Self::Random => Box::new(random::Random),
             Self::Ego => Box::new(ego::Ego),
+            Self::Gp => Box::new(gp::Gp::default()),
         }
     }
 }
@@ -117,6 +127,7 @@ impl ProposerKind {
 #[derive(Clone, Debug)]
 pub struct Fresh<'a> {
     space: &'a SearchSpace,
+    foresight: Foresight<'a>,
     seen: BTreeSet<u64>,
 }
 
@@ -125,12 +136,14 @@ impl<'a> Fresh<'a> {
     pub fn new(ask: &Ask<'a>) -> Self {
         let history = ask.history.iter().map(|trial| &trial.candidate);
         let seen = history.chain(ask.taken).map(|candidate| candidate.hash(ask.space)).collect();
-        Self { space: ask.space, seen }
+        Self { space: ask.space, foresight: ask.foresight, seen }
     }
 
-    /// Whether `candidate` may be tried and never was; from now on it was.
+    /// Whether `candidate` may be tried, has a chance and never was tried; from now on it was.
     pub fn take(&mut self, candidate: &Candidate) -> bool {
-        self.space.allows(candidate) && self.seen.insert(candidate.hash(self.space))
+        self.space.allows(candidate)
+            && self.seen.insert(candidate.hash(self.space))
+            && self.foresight.of(candidate).hopeless.is_none()
     }
 }
 
@@ -141,74 +154,98 @@ pub fn start_count(space: &SearchSpace) -> usize {
     (2 * space.knobs.len() + 2).min(third).max(2)
 }
 
-/// The next batch after `history`; empty where nothing is left to try or the budget is spent.
-pub fn next_batch(
-    space: &SearchSpace,
-    proposer: &dyn Proposer,
-    history: &[Trial],
-    batch: u64,
-) -> Vec<Proposal> {
-    let left = (space.budget.evaluations as usize).saturating_sub(history.len());
-    let size = space.batch.min(left);
-    let mut proposals: Vec<Proposal> = Vec::with_capacity(size);
-    let start = start_count(space);
-    if history.len() < start {
-        let wanted = size.min(start - history.len());
-        design(space, history, batch, wanted, &mut proposals);
-        return proposals;
-    }
-    let descents = if left <= space.batch { size } else { size.div_ceil(2) };
-    extend(space, &descent::Descent, history, batch, descents, &mut proposals);
-    extend(space, proposer, history, batch, size, &mut proposals);
-    extend(space, &random::Mutation, history, batch, size, &mut proposals);
-    extend(space, &random::Random, history, batch, size, &mut proposals);
-    proposals
+/// A study as the next batch sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// The space.
+    pub space: &'a SearchSpace,
+    /// Every trial so far, in order.
+    pub history: &'a [Trial],
+    /// Counts the batches of the study from 0.
+    pub batch: u64,
+    /// What is certain about candidates.
+    pub foresight: Foresight<'a>,
 }
 
-/// The next points of the start.
-fn design(
-    space: &SearchSpace,
-    history: &[Trial],
-    batch: u64,
-    count: usize,
-    proposals: &mut Vec<Proposal>,
-) {
-    if history.is_empty()
-        && let Some(candidate) = space.start()
+impl<'a> Sight<'a> {
+    fn ask<'b>(&self, taken: &'b [Candidate], count: usize) -> Ask<'b>
+    where
+        'a: 'b,
     {
-        proposals.push(Proposal { candidate, by: Origin::Template });
+        let Self { space, history, batch, foresight } = *self;
+        Ask { space, history, taken, count, batch, foresight }
     }
-    let before = proposals.len();
-    extend(space, &sobol::Sobol, history, batch, count, proposals);
-    for proposal in &mut proposals[before..] {
-        proposal.by = Origin::Design;
-    }
-}
 
-/// Fills `proposals` up to `until` from `proposer`.
-fn extend(
-    space: &SearchSpace,
-    proposer: &dyn Proposer,
-    history: &[Trial],
-    batch: u64,
-    until: usize,
-    proposals: &mut Vec<Proposal>,
-) {
-    let Some(count) = until.checked_sub(proposals.len()).filter(|&count| count > 0) else { return };
-    let taken: Vec<Candidate> =
-        proposals.iter().map(|proposal| proposal.candidate.clone()).collect();
-    let ask = Ask { space, history, taken: &taken, count, batch };
-    let by = proposer.origin();
-    proposals
-        .extend(proposer.propose(&ask).into_iter().map(|candidate| Proposal { candidate, by }));
+    /// The next batch; empty where nothing is left to try or the budget is spent.
+    pub fn next_batch(&self, proposer: &dyn Proposer) -> Vec<Proposal> {
+        let Self { space, history, .. } = *self;
+        let left = (space.budget.evaluations as usize).saturating_sub(history.len());
+        let size = space.batch.min(left);
+        let mut proposals: Vec<Proposal> = Vec::with_capacity(size);
+        let start = start_count(space);
+        if history.len() < start {
+            self.design(size.min(start - history.len()), &mut proposals);
+            return proposals;
+        }
+        let descents = if left <= space.batch { size } else { size.div_ceil(2) };
+        self.extend(&descent::Descent, descents, &mut proposals);
+        self.extend(proposer, size, &mut proposals);
+        self.extend(&random::Mutation, size, &mut proposals);
+        self.extend(&random::Random, size, &mut proposals);
+        proposals
+    }
+
+    /// The next points of the start.
+    fn design(&self, count: usize, proposals: &mut Vec<Proposal>) {
+        if self.history.is_empty()
+            && let Some(candidate) = self.space.start()
+        {
+            proposals.push(Proposal { candidate, by: Origin::Template });
+        }
+        let before = proposals.len();
+        self.extend(&sobol::Sobol, count, proposals);
+        for proposal in &mut proposals[before..] {
+            proposal.by = Origin::Design;
+        }
+    }
+
+    /// Fills `proposals` up to `until` from `proposer`.
+    fn extend(&self, proposer: &dyn Proposer, until: usize, proposals: &mut Vec<Proposal>) {
+        let missing = until.checked_sub(proposals.len()).filter(|&count| count > 0);
+        let Some(count) = missing else { return };
+        let taken: Vec<Candidate> = proposals.iter().map(|p| p.candidate.clone()).collect();
+        let by = proposer.origin();
+        let found = proposer.propose(&self.ask(&taken, count)).into_iter();
+        proposals.extend(found.map(|candidate| Proposal { candidate, by }));
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::search::space::tests::{any_space, int, knob, serving_space, space};
     use crate::search::state::tests::trial_of;
     use proptest::prelude::*;
+
+    /// What is asked after `history`, `count` at once.
+    pub fn ask_after<'a>(space: &'a SearchSpace, history: &'a [Trial], count: usize) -> Ask<'a> {
+        Ask { space, history, taken: &[], count, batch: 3, foresight: Foresight::none() }
+    }
+
+    /// `count` trials at random, with the cost and TTFT that `figures` gives to points.
+    pub fn trials(
+        space: &SearchSpace,
+        count: usize,
+        figures: impl Fn(&[f64]) -> [f64; 2],
+    ) -> Vec<Trial> {
+        let candidates = random::Random.propose(&ask_after(space, &[], count)).into_iter();
+        let each = candidates.enumerate().map(|(index, candidate)| {
+            let [cost, ttft] = figures(&crate::search::cube::encode(space, &candidate));
+            let figures = [("cost_per_hour", cost), ("ttft_p99_ms", ttft)];
+            trial_of(index, candidate, space, &figures)
+        });
+        each.collect()
+    }
 
     fn all() -> Vec<Box<dyn Proposer>> {
         let mut all: Vec<Box<dyn Proposer>> =
@@ -220,22 +257,25 @@ mod tests {
 
     /// A history with known figures: more instances cost more and answer faster.
     fn history(space: &SearchSpace, count: usize) -> Vec<Trial> {
-        let ask = Ask { space, history: &[], taken: &[], count, batch: 0 };
-        let candidates = random::Random.propose(&ask);
-        let each = candidates.into_iter().enumerate();
-        each.map(|(index, candidate)| {
-            let point = crate::search::cube::encode(space, &candidate);
-            let cost = 1.0 + 10.0 * point[0];
-            let ttft = 200.0 + 1000.0 * (1.0 - point[0]) + 50.0 * point[point.len() - 1];
-            trial_of(index, candidate, space, &[("cost_per_hour", cost), ("ttft_p99_ms", ttft)])
+        trials(space, count, |point| {
+            let last = point[point.len() - 1];
+            [1.0 + 10.0 * point[0], 200.0 + 1000.0 * (1.0 - point[0]) + 50.0 * last]
         })
-        .collect()
+    }
+
+    fn batch_after(
+        space: &SearchSpace,
+        proposer: &dyn Proposer,
+        history: &[Trial],
+    ) -> Vec<Proposal> {
+        let foresight = Foresight::none();
+        Sight { space, history, batch: 3, foresight }.next_batch(proposer)
     }
 
     fn keeps_the_contract(space: &SearchSpace, trials: &[Trial], proposer: &dyn Proposer) {
         let taken: Vec<Candidate> =
             trials.first().map(|t| t.candidate.clone()).into_iter().collect();
-        let ask = Ask { space, history: trials, taken: &taken, count: 3, batch: 7 };
+        let ask = Ask { taken: &taken, ..ask_after(space, trials, 3) };
         let proposed = proposer.propose(&ask);
         assert_eq!(proposed, proposer.propose(&ask), "{:?} repeats itself", proposer.origin());
         assert!(proposed.len() <= 3);
@@ -265,11 +305,11 @@ mod tests {
     fn a_small_space_is_used_up_and_then_nothing_is_proposed() {
         let space = space(vec![knob("pools.a.instances", int(1, 7))]);
         let trials = history(&space, 5);
-        let batch = next_batch(&space, &ego::Ego, &trials, 3);
+        let batch = batch_after(&space, &ego::Ego, &trials);
         assert_eq!(batch.len(), 2);
         let trials = history(&space, 9);
         assert_eq!(trials.len(), 7);
-        assert_eq!(next_batch(&space, &ego::Ego, &trials, 3), []);
+        assert_eq!(batch_after(&space, &ego::Ego, &trials), []);
     }
 
     #[test]
@@ -277,9 +317,9 @@ mod tests {
         let mut space = serving_space();
         space.budget.evaluations = 14;
         let trials = history(&space, 13);
-        assert_eq!(next_batch(&space, &random::Random, &trials, 3).len(), 1);
+        assert_eq!(batch_after(&space, &random::Random, &trials).len(), 1);
         let trials = history(&space, 14);
-        assert_eq!(next_batch(&space, &random::Random, &trials, 3), []);
+        assert_eq!(batch_after(&space, &random::Random, &trials), []);
     }
 
     proptest! {

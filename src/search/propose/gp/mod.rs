@@ -1,0 +1,338 @@
+//! Bayesian optimization of our own: what the general crate does, made for serving fleets.
+//!
+//! One Gaussian process per objective and constraint ([`model`]), on a log scale where it helps;
+//! the criterion is the logarithm of the expected feasible gain ([`acquire`]), which still points
+//! somewhere where the gain itself rounds to nothing. An objective that is known without
+//! measuring is not learnt. Candidates come from chance, from changes to the best and from a
+//! trust region ([`region`]); the most promising are refined by small steps. Within a batch the
+//! surrogates believe their own expectations.
+//!
+//! Hyperparameters are found again whenever the history has grown by an eighth. They depend on
+//! the trials up to that point only, so whoever resumes a study finds the same ones.
+
+pub mod acquire;
+pub mod matrix;
+pub mod model;
+mod pool;
+pub mod region;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use self::acquire::{HOPELESS, Known, Lesson, Surrogates};
+use self::model::{Hyper, Points};
+use self::pool::Entry;
+use super::training::{Columns, chosen, is_constant, is_log, scaled};
+use super::{Ask, Fresh, Origin, Proposer, start_count};
+use crate::base::{Rng, Stream};
+use crate::search::candidate::{Candidate, KnobValue, fnv1a};
+use crate::search::cube;
+use crate::search::space::{Domain, SearchSpace};
+use crate::search::state::{Trial, ranking};
+
+/// Log expected feasible improvement over Gaussian processes.
+#[derive(Debug, Default)]
+pub struct Gp {
+    /// Hyperparameters by the trials that they were found on: an answer once found is not sought
+    /// again.
+    found: Mutex<BTreeMap<u64, Vec<Hyper>>>,
+}
+
+/// The most trials that the surrogates see.
+const SEEN_MAX: usize = 500;
+/// The most trials that hyperparameters are found on.
+const FITTED_MAX: usize = 128;
+/// The fewest trials worth a surrogate.
+const SEEN_MIN: usize = 3;
+/// Candidates drawn uniformly, as changes to the best, and around the incumbent.
+const POOL: (usize, usize, usize) = (900, 500, 700);
+/// How many of the best are changed.
+const PARENTS: usize = 8;
+/// The most promising candidates stay in the pool for the rest of a batch.
+const SHORT_LIST: usize = 250;
+/// Starts and steps of the refinement.
+const REFINED: usize = 6;
+const STEPS: u32 = 60;
+
+impl Proposer for Gp {
+    fn origin(&self) -> Origin {
+        Origin::Gp
+    }
+
+    fn propose(&self, ask: &Ask<'_>) -> Vec<Candidate> {
+        let Some(mut surrogates) = self.surrogates(ask) else { return Vec::new() };
+        for taken in ask.taken {
+            surrogates.believe(&features(ask.space, taken));
+        }
+        let index = ask.batch * 1024 + ask.taken.len() as u64;
+        let mut rng = Rng::new(ask.space.seeds.base, Stream::Surrogates, index);
+        let mut pool = drawn(ask, &surrogates, &mut rng);
+        let mut fresh = Fresh::new(ask);
+        let mut proposed = Vec::with_capacity(ask.count);
+        while proposed.len() < ask.count {
+            let Some(next) = self::next(ask, &surrogates, &mut pool, &mut fresh, &mut rng) else {
+                break;
+            };
+            surrogates.believe(&next.point);
+            proposed.push(next.candidate);
+        }
+        proposed
+    }
+}
+
+impl Gp {
+    /// The surrogates of the history; `None` where there is nothing to learn.
+    fn surrogates(&self, ask: &Ask<'_>) -> Option<Surrogates> {
+        if ask.history.len() < SEEN_MIN {
+            return None;
+        }
+        let kept = chosen(ask.space, ask.history, SEEN_MAX);
+        let trials: Vec<&Trial> = kept.iter().map(|&index| &ask.history[index]).collect();
+        let columns = Columns::of(ask.space, &trials);
+        if is_constant(&columns.objective) && columns.constraints.iter().all(|c| is_constant(c)) {
+            return None;
+        }
+        let log = is_log(ask.space, &trials);
+        let known = trials.iter().map(|trial| known(ask, log, &trial.candidate)).collect();
+        let hypers = self.hypers(ask.space, &ask.history[..milestone(ask.history.len())]);
+        Surrogates::of(&Lesson {
+            points: points(ask.space, &trials),
+            columns,
+            replicates: replicates(&trials),
+            known,
+            log,
+            hypers,
+        })
+    }
+
+    /// The hyperparameters of objective and constraints, as the trials of `history` tell them.
+    fn hypers(&self, space: &SearchSpace, history: &[Trial]) -> Vec<Hyper> {
+        let key = fingerprint(space, history);
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(found) = found {
+            return found;
+        }
+        let kept = chosen(space, history, FITTED_MAX);
+        let trials: Vec<&Trial> = kept.iter().map(|&index| &history[index]).collect();
+        let (points, replicates) = (points(space, &trials), replicates(&trials));
+        let columns = Columns::of(space, &trials);
+        let columns: Vec<Vec<f64>> =
+            std::iter::once(columns.objective).chain(columns.constraints).collect();
+        let hypers: Vec<Hyper> =
+            columns.par_iter().map(|column| model::fit(&points, column, &replicates)).collect();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.insert(key, hypers.clone());
+        hypers
+    }
+}
+
+/// The length of the history on which hyperparameters for `count` trials rest.
+fn milestone(count: usize) -> usize {
+    let mut at = SEEN_MIN;
+    loop {
+        let next = at + (at / 8).max(1);
+        if next > count {
+            return at;
+        }
+        at = next;
+    }
+}
+
+/// Names a history by what its trials told.
+fn fingerprint(space: &SearchSpace, history: &[Trial]) -> u64 {
+    let mut bytes = Vec::with_capacity(history.len() * 24);
+    for trial in history {
+        bytes.extend(trial.candidate.hash(space).to_le_bytes());
+        bytes.extend(trial.runs.len().to_le_bytes());
+        bytes.extend(trial.score.objective.unwrap_or(f64::NAN).to_bits().to_le_bytes());
+    }
+    fnv1a(&bytes)
+}
+
+/// One coordinate per knob: a number's place on its axis, a choice's option.
+pub(super) fn features(space: &SearchSpace, candidate: &Candidate) -> Vec<f64> {
+    let pairs = space.knobs.iter().zip(candidate.values());
+    pairs
+        .map(|(knob, &value)| match value {
+            KnobValue::Choice(index) => index as f64,
+            value => cube::coordinate(&knob.domain, value),
+        })
+        .collect()
+}
+
+fn points(space: &SearchSpace, trials: &[&Trial]) -> Points {
+    let is_choice = |domain: &Domain| matches!(domain, Domain::Choice { .. });
+    Points {
+        choices: space.knobs.iter().map(|knob| is_choice(&knob.domain)).collect(),
+        rows: trials.iter().map(|trial| features(space, &trial.candidate)).collect(),
+    }
+}
+
+fn replicates(trials: &[&Trial]) -> Vec<f64> {
+    trials.iter().map(|trial| trial.runs.len() as f64).collect()
+}
+
+/// What is known of a candidate's objective without measuring it.
+fn known(ask: &Ask<'_>, log: bool, candidate: &Candidate) -> Known {
+    let value = ask.foresight.of(candidate).objective?;
+    let finite = scaled(ask.space, log, value);
+    finite.is_finite().then_some(finite)
+}
+
+/// The pool of a batch, the most promising first.
+fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, rng: &mut Rng) -> Vec<(Entry, f64)> {
+    let best = ranking(ask.space, ask.history);
+    let parents: Vec<&Candidate> =
+        best.iter().take(PARENTS).map(|&index| &ask.history[index].candidate).collect();
+    let mut pool = pool::global(ask.space, &parents, (POOL.0, POOL.1), rng);
+    if let (Some(centre), Some(scales)) = (parents.first(), surrogates.length_scales()) {
+        let side = region::side(ask.space, ask.history, start_count(ask.space));
+        pool.extend(pool::around(ask.space, centre, (side, &scales), POOL.2, rng));
+    }
+    let mut pool = judged(ask, surrogates, pool);
+    pool.truncate(SHORT_LIST);
+    pool
+}
+
+/// `entries` with their criteria, the most promising first.
+fn judged(ask: &Ask<'_>, surrogates: &Surrogates, entries: Vec<Entry>) -> Vec<(Entry, f64)> {
+    let judge = |entry: Entry| {
+        let known = known(ask, surrogates.log, &entry.candidate);
+        let criterion = surrogates.criterion(&entry.point, known);
+        (entry, criterion)
+    };
+    let mut judged: Vec<(Entry, f64)> = entries.into_par_iter().map(judge).collect();
+    judged.sort_by(|left, right| right.1.total_cmp(&left.1));
+    judged
+}
+
+/// The most promising fresh candidate near the best of the pool.
+fn next(
+    ask: &Ask<'_>,
+    surrogates: &Surrogates,
+    pool: &mut Vec<(Entry, f64)>,
+    fresh: &mut Fresh<'_>,
+    rng: &mut Rng,
+) -> Option<Entry> {
+    let entries = pool.drain(..).map(|(entry, _)| entry).collect();
+    *pool = judged(ask, surrogates, entries);
+    let seeds: Vec<u64> = (0..REFINED).map(|_| rand::RngCore::next_u64(rng)).collect();
+    let refined: Vec<(Entry, f64)> = pool
+        .par_iter()
+        .zip(&seeds)
+        .map(|(start, &seed)| refine(ask, surrogates, start, seed))
+        .collect();
+    pool.extend(refined);
+    pool.sort_by(|left, right| right.1.total_cmp(&left.1));
+    let hopeful = pool.iter().take_while(|(_, criterion)| *criterion > HOPELESS);
+    hopeful.map(|(entry, _)| entry).find(|entry| fresh.take(&entry.candidate)).cloned()
+}
+
+/// Climbs from `start` by small steps.
+fn refine(ask: &Ask<'_>, surrogates: &Surrogates, start: &(Entry, f64), seed: u64) -> (Entry, f64) {
+    let mut rng = Rng::new(seed, Stream::Surrogates, 0);
+    let mut best = start.clone();
+    for step in 0..STEPS {
+        let width = 0.2 * 0.95_f64.powi(step.cast_signed());
+        let Some(entry) = pool::nearby(ask.space, &best.0.candidate, width, &mut rng) else {
+            continue;
+        };
+        let known = known(ask, surrogates.log, &entry.candidate);
+        let criterion = surrogates.criterion(&entry.point, known);
+        if criterion > best.1 {
+            best = (entry, criterion);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::propose::tests::{ask_after, trials};
+    use crate::search::space::tests::{float, knob, serving_space, space};
+
+    fn square() -> SearchSpace {
+        space(vec![knob("x", float(0.0, 1.0, false)), knob("y", float(0.0, 1.0, false))])
+    }
+
+    #[test]
+    fn it_proposes_near_the_optimum_of_a_smooth_bowl() {
+        let bowl =
+            |p: &[f64]| [1.0 + 9.0 * ((p[0] - 0.3).powi(2) + (p[1] - 0.6).powi(2)), 100.0 + p[0]];
+        let space = square();
+        let history = trials(&space, 20, bowl);
+        for candidate in Gp::default().propose(&ask_after(&space, &history, 2)) {
+            let point = cube::encode(&space, &candidate);
+            let away = (point[0] - 0.3).abs().max((point[1] - 0.6).abs());
+            assert!(away < 0.1, "{point:?}");
+        }
+    }
+
+    #[test]
+    fn a_constraint_keeps_it_on_the_right_side() {
+        // Cheaper to the left, where the promise of 500 is kept right of 0.4 only.
+        let space = square();
+        let history = trials(&space, 24, |p| [1.0 + p[0], 700.0 - 500.0 * p[0]]);
+        for candidate in Gp::default().propose(&ask_after(&space, &history, 2)) {
+            let point = cube::encode(&space, &candidate);
+            assert!((0.36..0.5).contains(&point[0]), "{point:?}");
+        }
+    }
+
+    #[test]
+    fn while_nothing_is_feasible_it_looks_for_what_is() {
+        let space = square();
+        let history = trials(&space, 16, |p| [1.0 + p[0], 2000.0 - 1000.0 * p[1]]);
+        for candidate in Gp::default().propose(&ask_after(&space, &history, 2)) {
+            assert!(cube::encode(&space, &candidate)[1] > 0.7);
+        }
+    }
+
+    #[test]
+    fn nothing_measured_and_one_point_are_left_to_others() {
+        let space = serving_space();
+        for count in [0, 1, 2, 12] {
+            let history = trials(&space, count, |_| [f64::NAN, f64::NAN]);
+            assert_eq!(Gp::default().propose(&ask_after(&space, &history, 2)), []);
+        }
+    }
+
+    #[test]
+    fn missing_and_wild_figures_do_not_stop_it() {
+        let space = serving_space();
+        let wild = |p: &[f64]| match p[0] {
+            x if x < 0.3 => [1.0 + x, f64::NAN],
+            x if x < 0.5 => [1e300, 1e300],
+            x => [1.0 + x, 100.0],
+        };
+        let history = trials(&space, 14, wild);
+        assert_eq!(Gp::default().propose(&ask_after(&space, &history, 2)).len(), 2);
+    }
+
+    #[test]
+    fn one_thread_and_two_suggest_the_same_and_so_does_who_comes_anew() {
+        let space = serving_space();
+        let history = trials(&space, 40, |p| [1.0 + p[0], 900.0 - 700.0 * p[0] + 50.0 * p[7]]);
+        let on = |threads, proposer: &Gp| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("threads").install(|| proposer.propose(&ask_after(&space, &history, 3)))
+        };
+        let old = Gp::default();
+        old.propose(&ask_after(&space, &history[..35], 3));
+        assert_eq!(on(1, &old), on(2, &Gp::default()));
+    }
+
+    #[test]
+    fn hyperparameters_rest_on_the_same_trials_until_the_history_has_grown_by_an_eighth() {
+        assert_eq!(milestone(3), 3);
+        let marks: Vec<usize> = (80..100).map(milestone).collect();
+        assert!(marks.windows(2).filter(|pair| pair[0] != pair[1]).count() <= 2, "{marks:?}");
+        assert!(
+            (3..2000)
+                .all(|count| milestone(count) <= count && 8 * count <= 9 * milestone(count) + 9)
+        );
+    }
+}

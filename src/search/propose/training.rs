@@ -1,0 +1,107 @@
+//! What a surrogate learns from: finite columns over chosen trials.
+
+use crate::search::cube;
+use crate::search::objective::Direction;
+use crate::search::space::SearchSpace;
+use crate::search::state::{Trial, ranking};
+
+/// Targets over trials, all finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Columns {
+    /// The objective, to be made small.
+    pub objective: Vec<f64>,
+    /// Per constraint: at most 0 where it is kept.
+    pub constraints: Vec<Vec<f64>>,
+}
+
+impl Columns {
+    /// The columns over `trials`, at least one.
+    pub fn of(space: &SearchSpace, trials: &[&Trial]) -> Self {
+        let objective = objectives(space, trials);
+        let violations: Vec<Vec<f64>> =
+            trials.iter().map(|trial| trial.score.violations(space)).collect();
+        let constraints = (0..violations[0].len())
+            .map(|constraint| violations.iter().map(|row| row[constraint]).collect())
+            .collect();
+        Self { objective, constraints }
+    }
+}
+
+/// `value` of the objective as a surrogate sees it: the logarithm where all of `log` are positive
+/// and to be made small.
+pub fn scaled(space: &SearchSpace, log: bool, value: f64) -> f64 {
+    if log { value.ln() } else { space.objective.to_minimize(value) }
+}
+
+/// Whether the objective of `trials` is taken on a log scale.
+pub fn is_log(space: &SearchSpace, trials: &[&Trial]) -> bool {
+    let mut values = trials.iter().filter_map(|trial| trial.score.objective);
+    space.objective.direction == Direction::Minimize && values.all(|value| value > 0.0)
+}
+
+/// The objective of each trial, to be made small. A trial without an objective counts as the
+/// worst.
+fn objectives(space: &SearchSpace, trials: &[&Trial]) -> Vec<f64> {
+    let log = is_log(space, trials);
+    let values = trials.iter().filter_map(|trial| trial.score.objective);
+    let worst = values.map(|value| scaled(space, log, value)).fold(f64::NEG_INFINITY, f64::max);
+    let worst = if worst.is_finite() { worst } else { 0.0 };
+    trials
+        .iter()
+        .map(|trial| trial.score.objective.map_or(worst, |value| scaled(space, log, value)))
+        .collect()
+}
+
+/// Whether a column says nothing.
+pub fn is_constant(column: &[f64]) -> bool {
+    let low = column.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    high - low <= 1e-9 * low.abs().max(high.abs()).max(1.0)
+}
+
+/// At most `most` trials to learn from, in order: all, or the best half of them and then, one by
+/// one, whatever is farthest from those chosen.
+pub fn chosen(space: &SearchSpace, history: &[Trial], most: usize) -> Vec<usize> {
+    if history.len() <= most {
+        return (0..history.len()).collect();
+    }
+    let points: Vec<Vec<f64>> =
+        history.iter().map(|trial| cube::encode(space, &trial.candidate)).collect();
+    let mut chosen = ranking(space, history);
+    let mut rest = chosen.split_off(most / 2);
+    let distance = |left: usize, right: usize| -> f64 {
+        points[left].iter().zip(&points[right]).map(|(a, b)| (a - b) * (a - b)).sum()
+    };
+    let nearest = |from: usize, chosen: &[usize]| {
+        chosen.iter().map(|&to| distance(from, to)).fold(f64::INFINITY, f64::min)
+    };
+    let mut gaps: Vec<f64> = rest.iter().map(|&index| nearest(index, &chosen)).collect();
+    while chosen.len() < most {
+        let far = (0..rest.len()).fold(0, |far, at| if gaps[at] > gaps[far] { at } else { far });
+        let index = rest.remove(far);
+        gaps.remove(far);
+        for (gap, &other) in gaps.iter_mut().zip(&rest) {
+            *gap = gap.min(distance(index, other));
+        }
+        chosen.push(index);
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::propose::tests::trials;
+    use crate::search::space::tests::serving_space;
+
+    #[test]
+    fn more_points_than_the_cap_are_thinned_and_keep_the_best() {
+        let space = serving_space();
+        let history = trials(&space, 90, |p| [1.0 + p[0], 100.0]);
+        let kept = chosen(&space, &history, 50);
+        assert_eq!(kept.len(), 50);
+        assert!(kept.contains(&ranking(&space, &history)[0]));
+        assert!(kept.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}
