@@ -92,7 +92,7 @@ fn run(
     clock: Clock,
     stop: &AtomicBool,
 ) -> Result<StudyEnd, crate::search::StudyError> {
-    let mut talk = Talk::new(context, clock, opened.state().trials.len());
+    let mut talk = Talk::new(context, clock, opened.state().evaluations(opened.space()) as usize);
     let elapsed = || clock.elapsed();
     let ended = opened.run(evaluator, &mut talk, Limits { stop, elapsed: &elapsed });
     talk.finish();
@@ -133,7 +133,7 @@ fn proposer(name: &str) -> ProposerKind {
 }
 
 fn say_how_to_resume(folder: &std::path::Path, state: &StudyState, context: &Context) {
-    let done = plural(state.trials.len(), "evaluation");
+    let done = plural(state.trials.len(), "candidate");
     context.output.talk(&format!(
         "interrupted; the study in {} is intact with {done}. Go on with:\n  {}",
         folder.display(),

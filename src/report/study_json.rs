@@ -35,7 +35,9 @@ impl StudyReport<'_> {
             "study": self.space.name,
             "finished": state.finished,
             "ended": self.ending(),
-            "evaluations": state.trials.len(),
+            "candidates": state.trials.len(),
+            "runs": state.runs(),
+            "evaluations": state.evaluations(self.space),
             "counts": self.counts_json(),
             "objective": {
                 "metric": self.space.objective.metric.as_str(),

@@ -13,10 +13,11 @@ impl StudyReport<'_> {
     /// The whole summary for people.
     pub fn summary(&self) -> String {
         let mut text = format!(
-            "{}: {} of {} each; {}\n",
+            "{}: {} raced over {}, {} in all; {}\n",
             self.space.name,
-            plural(self.state.trials.len(), "evaluation"),
+            plural(self.state.trials.len(), "candidate"),
             plural(self.space.seeds.search as usize, "seed"),
+            plural(self.state.runs(), "run"),
             self.ending()
         );
         match (self.winner(), self.state.winning()) {

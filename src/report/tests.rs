@@ -86,7 +86,7 @@ fn entries(
         let (instances, _, ttft, stable) = *tried;
         let runs = seeds.iter().map(|&seed| run(seed, instances, ttft, stable));
         let (knobs, score) = (knobs(tried), Value::Null);
-        entries.push(Entry::Evaluated { trial, knobs, runs: runs.collect(), score });
+        entries.push(Entry::Evaluated { trial, knobs, runs: runs.collect(), dropped: None, score });
     }
     entries.push(Entry::Searched { why: SearchEnd::Evaluations });
     for &(trial, ttft) in verified {

@@ -40,8 +40,11 @@ pub enum Entry {
         trial: usize,
         /// The candidate's active knobs.
         knobs: Json,
-        /// One per search seed.
+        /// One per search seed that it met.
         runs: Vec<Run>,
+        /// Why it met no more of them, where it did not meet all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dropped: Option<String>,
         /// What they amount to; derived, for readers of the journal.
         score: Json,
     },

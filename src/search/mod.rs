@@ -24,6 +24,7 @@ pub mod metric;
 pub mod objective;
 pub mod pareto;
 pub mod propose;
+pub mod race;
 pub mod read;
 mod read_goal;
 mod read_knobs;

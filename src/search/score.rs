@@ -90,7 +90,8 @@ pub const VIOLATION_MAX: f64 = 4.0;
 /// The least violation of an unstable candidate.
 const UNSTABLE_LEAST: f64 = 0.5;
 
-fn violation(constraint: &Constraint, mean: Option<f64>) -> f64 {
+/// How far `mean` is from the limit of `constraint`, on the scale of [`Score::violations`].
+pub(super) fn violation(constraint: &Constraint, mean: Option<f64>) -> f64 {
     let Some(value) = mean else { return VIOLATION_MAX };
     let limit = constraint.limit;
     let raw = match constraint.bound {

@@ -20,6 +20,8 @@ pub struct StudyState {
     pub proposed: Vec<Proposal>,
     /// Batches proposed so far.
     pub batches: u64,
+    /// The first trial of the last batch.
+    pub batch_first: usize,
     /// The evaluated candidates, in order.
     pub trials: Vec<Trial>,
     /// Why the search stopped, once it has.
@@ -41,8 +43,10 @@ pub struct Trial {
     pub by: Origin,
     /// The candidate.
     pub candidate: Candidate,
-    /// One per search seed.
+    /// One per search seed that it met; at least one.
     pub runs: Vec<Run>,
+    /// Why it met no more of them, where it did not meet all.
+    pub dropped: Option<String>,
     /// What they amount to.
     pub score: Score,
 }
@@ -114,20 +118,21 @@ impl StudyState {
                 if *batch != self.batches || self.trials.len() != self.proposed.len() {
                     return Err(format!("batch {batch} is out of order"));
                 }
+                self.batch_first = self.trials.len();
                 for proposed in candidates {
                     let candidate = Candidate::from_json(space, &proposed.knobs)?;
                     self.proposed.push(Proposal { candidate, by: proposed.by });
                 }
                 self.batches += 1;
             }
-            Entry::Evaluated { trial, runs, .. } => {
+            Entry::Evaluated { trial, runs, dropped, .. } => {
                 if *trial != self.trials.len() || *trial >= self.proposed.len() {
                     return Err(format!("trial {trial} is out of order"));
                 }
                 if runs.is_empty() {
                     return Err(format!("trial {trial} has no runs"));
                 }
-                self.push_trial(space, runs.clone());
+                self.push_trial(space, runs.clone(), dropped.clone());
             }
             Entry::Searched { why } => self.searched = Some(*why),
             Entry::Verified { trial, runs, .. } => {
@@ -145,11 +150,27 @@ impl StudyState {
         Ok(())
     }
 
-    fn push_trial(&mut self, space: &SearchSpace, runs: Vec<Run>) {
+    fn push_trial(&mut self, space: &SearchSpace, runs: Vec<Run>, dropped: Option<String>) {
         let index = self.trials.len();
         let Proposal { candidate, by } = self.proposed[index].clone();
         let score = Score::of(space, &runs);
-        self.trials.push(Trial { index, by, candidate, runs, score });
+        self.trials.push(Trial { index, by, candidate, runs, dropped, score });
+    }
+
+    /// What the trials cost: runs of the search over search seeds, so that a trial that met all of
+    /// them counts one.
+    pub fn evaluations(&self, space: &SearchSpace) -> f64 {
+        evaluations(space, &self.trials)
+    }
+
+    /// Runs of the search so far, fresh seeds left out.
+    pub fn runs(&self) -> usize {
+        self.trials.iter().map(|trial| trial.runs.len()).sum()
+    }
+
+    /// The trials before the last batch.
+    pub fn before_batch(&self) -> &[Trial] {
+        &self.trials[..self.batch_first]
     }
 
     /// The best feasible trial so far, as the search's own seeds see it.
@@ -168,6 +189,12 @@ impl StudyState {
     pub fn pareto(&self, space: &SearchSpace) -> Vec<ParetoPoint> {
         pareto::points(space, &self.trials)
     }
+}
+
+/// Runs of `trials` over the search seeds of `space`.
+pub fn evaluations(space: &SearchSpace, trials: &[Trial]) -> f64 {
+    let runs: usize = trials.iter().map(|trial| trial.runs.len()).sum();
+    runs as f64 / f64::from(space.seeds.search.max(1))
 }
 
 /// Indexes of `trials` from best to worst: feasible ones by objective and then by their distance
@@ -224,7 +251,7 @@ pub(crate) mod tests {
         }
         let runs = vec![Run { seed: 1, stable: true, failed: None, figures: kept }];
         let score = Score::of(space, &runs);
-        Trial { index, by: Origin::Design, candidate, runs, score }
+        Trial { index, by: Origin::Design, candidate, runs, dropped: None, score }
     }
 
     #[test]

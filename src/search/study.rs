@@ -11,9 +11,10 @@ use super::candidate::Candidate;
 use super::error::StudyError;
 use super::evaluate::{Evaluator, Foresight, Run};
 use super::identity::{header, same};
-use super::jobs::evaluate;
+use super::jobs::{Course, Evaluated, evaluate};
 use super::journal::{Entry, Journal, ProposedCandidate, SearchEnd};
 use super::propose::{self, Proposer, ProposerKind, Sight};
+use super::race::Race;
 use super::read::Source;
 use super::score::Score;
 use super::space::SearchSpace;
@@ -222,13 +223,21 @@ impl Study {
         let first = self.state.trials.len();
         let candidates: Vec<Candidate> =
             self.state.proposed[first..].iter().map(|p| p.candidate.clone()).collect();
-        let seeds = self.space.seeds.of_search();
-        evaluate(evaluator, &candidates, &seeds, limits.stop, &mut |offset, runs| {
+        let (space, before) = (self.space.clone(), self.state.before_batch().to_vec());
+        let race = Race::new(&space, &before);
+        let seeds = space.seeds.of_search();
+        let verdict = |runs: &mut Vec<Run>| {
+            complete(&space, runs);
+            race.verdict(runs)
+        };
+        let looks = Race::looks(seeds.len());
+        let course = Course { seeds: &seeds, looks: &looks, verdict: &verdict };
+        evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
             let trial = first + offset;
-            let runs = completed(&self.space, runs);
-            let score = score_json(&Score::of(&self.space, &runs));
-            let knobs = candidates[offset].to_json(&self.space);
-            self.record(&Entry::Evaluated { trial, knobs, runs, score })?;
+            let Evaluated { runs, dropped } = evaluated;
+            let score = score_json(&Score::of(&space, &runs));
+            let knobs = candidates[offset].to_json(&space);
+            self.record(&Entry::Evaluated { trial, knobs, runs, dropped, score })?;
             self.report(observer);
             Ok(())
         })
@@ -236,8 +245,8 @@ impl Study {
 
     fn report(&self, observer: &mut dyn Observer) {
         let state = &self.state;
-        let done = state.trials.len();
-        let is_start = done < propose::start_count(&self.space);
+        let is_start = state.trials.len() < propose::start_count(&self.space);
+        let done = state.evaluations(&self.space) as usize;
         observer.progress(&Progress {
             phase: if is_start { Phase::Start } else { Phase::Search },
             done,
@@ -253,7 +262,7 @@ impl Study {
         limits: Limits<'_>,
     ) -> Result<(), StudyError> {
         let budget = &self.space.budget;
-        if self.state.trials.len() >= budget.evaluations as usize {
+        if self.state.evaluations(&self.space) >= f64::from(budget.evaluations) {
             return self.record(&Entry::Searched { why: SearchEnd::Evaluations });
         }
         if budget.wall.is_some_and(|wall| (limits.elapsed)() >= wall) {
@@ -276,11 +285,10 @@ impl Study {
 }
 
 /// Lets the figures be complete that only the space can tell.
-pub(super) fn completed(space: &SearchSpace, mut runs: Vec<Run>) -> Vec<Run> {
+pub(super) fn complete(space: &SearchSpace, runs: &mut [Run]) {
     for run in runs.iter_mut().filter(|run| run.failed.is_none()) {
         space.complete(&mut run.figures);
     }
-    runs
 }
 
 pub(super) fn score_json(score: &Score) -> Json {

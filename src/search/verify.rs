@@ -1,12 +1,12 @@
 //! The end of a study: its best candidates meet fresh seeds.
 
 use super::error::StudyError;
-use super::evaluate::Evaluator;
-use super::jobs::evaluate;
+use super::evaluate::{Evaluator, Run};
+use super::jobs::{Course, Evaluated, evaluate};
 use super::journal::Entry;
 use super::score::Score;
 use super::state::ranking;
-use super::study::{Limits, Observer, Phase, Progress, Study, completed, score_json};
+use super::study::{Limits, Observer, Phase, Progress, Study, complete, score_json};
 
 /// The most candidates that meet fresh seeds.
 const VERIFIED_MAX: usize = 12;
@@ -28,8 +28,14 @@ impl Study {
         };
         let candidate = self.state.trials[trial].candidate.clone();
         let seeds = self.space.seeds.of_verification();
-        evaluate(evaluator, &[candidate], &seeds, limits.stop, &mut |_, runs| {
-            let runs = completed(&self.space, runs);
+        let space = self.space.clone();
+        let verdict = |runs: &mut Vec<Run>| {
+            complete(&space, runs);
+            None
+        };
+        let course = Course { seeds: &seeds, looks: &[seeds.len()], verdict: &verdict };
+        evaluate(evaluator, &[candidate], course, limits.stop, &mut |_, evaluated| {
+            let Evaluated { runs, .. } = evaluated;
             let found = Score::on_fresh_seeds(&self.space, &runs);
             let (passed, score) = (found.feasible, score_json(&found));
             self.record(&Entry::Verified { trial, runs, score, passed })?;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::candidate::Candidate;
 use super::evaluate::Foresight;
 use super::space::SearchSpace;
-use super::state::Trial;
+use super::state::{Trial, evaluations};
 
 /// Where a candidate came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,7 +179,8 @@ impl<'a> Sight<'a> {
     /// The next batch; empty where nothing is left to try or the budget is spent.
     pub fn next_batch(&self, proposer: &dyn Proposer) -> Vec<Proposal> {
         let Self { space, history, .. } = *self;
-        let left = (space.budget.evaluations as usize).saturating_sub(history.len());
+        let left = f64::from(space.budget.evaluations) - evaluations(space, history);
+        let left = left.max(0.0).ceil() as usize;
         let size = space.batch.min(left);
         let mut proposals: Vec<Proposal> = Vec::with_capacity(size);
         let start = start_count(space);
@@ -316,6 +317,7 @@ pub(super) mod tests {
     fn no_batch_exceeds_what_the_budget_leaves() {
         let mut space = serving_space();
         space.budget.evaluations = 14;
+        space.seeds.search = 1;
         let trials = history(&space, 13);
         assert_eq!(batch_after(&space, &random::Random, &trials).len(), 1);
         let trials = history(&space, 14);
