@@ -13,6 +13,7 @@
 pub mod candidate;
 pub mod capacity;
 pub mod cube;
+pub mod dialogue;
 pub mod error;
 pub mod evaluate;
 pub mod fleet;

@@ -1,0 +1,146 @@
+//! One study, watched from outside.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use blis_opt::base::Span;
+use blis_opt::search::{
+    Candidate, Evaluator, Job, Limits, Mode, NoObserver, ProposerKind, SearchSpace, Seeds, Sink,
+    Stop, Study, StudyOptions,
+};
+
+use super::problems::{Problem, Truth};
+
+/// What a study came to.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Every candidate that the search met, with the runs that were done before it, in order.
+    pub met: Vec<(u64, Truth)>,
+    /// Runs on the seeds of the search.
+    pub runs: u64,
+    /// Runs on fresh seeds.
+    pub fresh_runs: u64,
+    /// The truth about what the study picks.
+    pub winner: Option<Truth>,
+    /// CPU time besides evaluations, in seconds.
+    pub cpu_s: f64,
+    /// Wall time, in seconds.
+    pub wall_s: f64,
+}
+
+impl Told {
+    /// The cost of the best truly feasible candidate within so many evaluations.
+    pub fn best_within(&self, evaluations: u64, seeds: u32) -> Option<f64> {
+        let runs = evaluations * u64::from(seeds);
+        let met = self.met.iter().take_while(|(before, _)| *before < runs);
+        let feasible = met.filter(|(_, truth)| truth.feasible).map(|(_, truth)| truth.cost);
+        feasible.min_by(f64::total_cmp)
+    }
+}
+
+/// The seeds of a repetition: none shares any with another.
+pub fn seeds_of(space: &SearchSpace, repetition: u64) -> Seeds {
+    Seeds { base: 10_000 * (repetition + 1), ..space.seeds }
+}
+
+/// Runs a study on this thread alone.
+pub fn run(problem: &dyn Problem, proposer: ProposerKind, evaluations: u32, seed: u64) -> Told {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    pool.install(|| run_here(problem, proposer, evaluations, seed))
+}
+
+fn run_here(problem: &dyn Problem, proposer: ProposerKind, evaluations: u32, seed: u64) -> Told {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut space = problem.space().clone();
+    space.seeds = seeds_of(&space, seed);
+    space.budget.evaluations = evaluations;
+    let options = StudyOptions {
+        folder: folder.path().to_owned(),
+        mode: Mode::New,
+        proposer,
+        sources: Vec::new(),
+    };
+    let watched = Watched { problem, space: space.clone(), log: Mutex::default() };
+    let (started, cpu) = (Instant::now(), thread_cpu_s());
+    let mut study = Study::open(space, options, problem.version()).expect("a new study");
+    let stop = AtomicBool::new(false);
+    let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
+    study.run(&watched, &mut NoObserver, limits).expect("a study");
+    let state = study.state();
+    let winner = state.winner.map(|trial| problem.truth(&state.trials[trial].candidate));
+    let log = watched.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Told {
+        met: log.met,
+        runs: log.runs,
+        fresh_runs: log.fresh_runs,
+        winner,
+        cpu_s: (thread_cpu_s() - cpu - log.cpu_s).max(0.0),
+        wall_s: started.elapsed().as_secs_f64(),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    met: Vec<(u64, Truth)>,
+    known: BTreeMap<u64, ()>,
+    runs: u64,
+    fresh_runs: u64,
+    cpu_s: f64,
+}
+
+/// Passes jobs on and keeps count.
+struct Watched<'a> {
+    problem: &'a dyn Problem,
+    space: SearchSpace,
+    log: Mutex<Log>,
+}
+
+impl Watched<'_> {
+    fn note(&self, log: &mut Log, job: &Job) {
+        let Seeds { base, .. } = self.space.seeds;
+        if job.seed >= base + u64::from(Seeds::SEARCH_MAX) {
+            log.fresh_runs += 1;
+            return;
+        }
+        if log.known.insert(self.name(&job.candidate), ()).is_none() {
+            log.met.push((log.runs, self.problem.truth(&job.candidate)));
+        }
+        log.runs += 1;
+    }
+
+    fn name(&self, candidate: &Candidate) -> u64 {
+        candidate.hash(&self.space)
+    }
+}
+
+impl Evaluator for Watched<'_> {
+    fn version(&self) -> u64 {
+        self.problem.version()
+    }
+
+    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        let cpu = thread_cpu_s();
+        let told = Mutex::new(Vec::with_capacity(jobs.len()));
+        self.problem.evaluate(jobs, stop, &|index, run| {
+            told.lock().unwrap_or_else(PoisonError::into_inner).push((index, run));
+        });
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        for job in jobs {
+            self.note(&mut log, job);
+        }
+        log.cpu_s += thread_cpu_s() - cpu;
+        drop(log);
+        for (index, run) in told.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            done(index, run);
+        }
+    }
+}
+
+/// CPU time of this thread in seconds, as far as the system tells.
+fn thread_cpu_s() -> f64 {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = told.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
+    nanoseconds.unwrap_or(0.0) / 1e9
+}
