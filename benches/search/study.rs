@@ -64,7 +64,7 @@ fn run_here(problem: &dyn Problem, proposer: ProposerKind, evaluations: u32, see
     };
     let watched = Watched { problem, space: space.clone(), log: Mutex::default() };
     let (started, cpu) = (Instant::now(), thread_cpu_s());
-    let mut study = Study::open(space, options, problem.version()).expect("a new study");
+    let mut study = Study::open(space, &options, problem.version()).expect("a new study");
     let stop = AtomicBool::new(false);
     let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
     study.run(&watched, &mut NoObserver, limits).expect("a study");
