@@ -16,7 +16,8 @@ use super::problems::{Problem, Truth};
 /// What a study came to.
 #[derive(Clone, Debug)]
 pub struct Told {
-    /// Every candidate that the search met, with the runs that were done before it, in order.
+    /// Every candidate that met all seeds, with the runs that were done before its last, in order:
+    /// one that was dropped early is lost to the search, however good it is.
     pub met: Vec<(u64, Truth)>,
     /// Runs on the seeds of the search.
     pub runs: u64,
@@ -84,7 +85,7 @@ fn run_here(problem: &dyn Problem, proposer: ProposerKind, evaluations: u32, see
 #[derive(Debug, Default)]
 struct Log {
     met: Vec<(u64, Truth)>,
-    known: BTreeMap<u64, ()>,
+    known: BTreeMap<u64, u32>,
     runs: u64,
     fresh_runs: u64,
     cpu_s: f64,
@@ -104,7 +105,9 @@ impl Watched<'_> {
             log.fresh_runs += 1;
             return;
         }
-        if log.known.insert(self.name(&job.candidate), ()).is_none() {
+        let name = self.name(&job.candidate);
+        *log.known.entry(name).or_default() += 1;
+        if log.known[&name] == self.space.seeds.search {
             log.met.push((log.runs, self.problem.truth(&job.candidate)));
         }
         log.runs += 1;
