@@ -18,6 +18,7 @@ pub mod error;
 pub mod evaluate;
 pub mod fleet;
 mod fleet_metrics;
+pub mod foretell;
 mod identity;
 mod jobs;
 pub mod journal;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::candidate::Candidate;
 use super::capacity::capacities;
-use super::evaluate::{Evaluator, Job, Run, Sink, Stop};
+use super::evaluate::{Evaluator, Foretold, Job, Run, Sink, Stop};
+use super::foretell::Foreteller;
 use super::metric::Figures;
 use super::scenarios::Plan;
 use super::space::SearchSpace;
@@ -48,6 +50,7 @@ pub struct SimulatedEvaluator<'a> {
     /// One realisation per seed and workload, made once and shared by all candidates.
     traces: Mutex<Traces>,
     capacities: OnceLock<Vec<Option<f64>>>,
+    foreteller: Foreteller,
 }
 
 impl std::fmt::Debug for SimulatedEvaluator<'_> {
@@ -68,7 +71,9 @@ impl<'a> SimulatedEvaluator<'a> {
     ) -> Self {
         let traces = Mutex::new(BTreeMap::new());
         let capacities = OnceLock::new();
-        Self { space, template, read, world, version, traces, capacities }
+        let calm = world.plan.is_calm() && world.options.timeline.is_none();
+        let foreteller = Foreteller::new(space, &world.plan, calm);
+        Self { space, template, read, world, version, traces, capacities, foreteller }
     }
 
     fn trace(&self, seed: u64, part: usize) -> Arc<OnceLock<Trace>> {
@@ -126,6 +131,13 @@ impl<'a> SimulatedEvaluator<'a> {
 }
 
 impl Evaluator for SimulatedEvaluator<'_> {
+    fn foretell(&self, candidate: &Candidate) -> Foretold {
+        self.foreteller.of(candidate, || {
+            let tree = self.template.apply(self.space, candidate).ok()?;
+            (self.read)(&tree).ok()
+        })
+    }
+
     fn version(&self) -> u64 {
         self.version
     }
