@@ -3,6 +3,7 @@
 mod bad_input;
 mod cli;
 mod controllers;
+mod evaluate;
 mod extremes;
 mod findings;
 mod fleet_laws;
