@@ -243,6 +243,17 @@ pub enum Reason {
         /// How many instances the controller wants.
         wanted: u32,
     },
+    /// A controller computed it from an estimate of its own.
+    Estimated {
+        /// What it estimated.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// What that is held against.
+        limit: f64,
+        /// How many instances the controller wants.
+        wanted: u32,
+    },
 }
 
 /// Decides about the number of instances.
@@ -258,6 +269,10 @@ trait Controller {
     fn pool(&self) -> u32;
     /// The signals it looks at, each with its window.
     fn looks_at(&self) -> Vec<(Signal, Span)>;
+    /// Whether it wants to know each engine.
+    fn reads_engines(&self) -> bool {
+        false
+    }
     /// One that begins its work.
     fn start(&self, interval: Span) -> Box<dyn Autoscaler>;
 }
@@ -328,6 +343,16 @@ impl Autoscaling {
         self.policy.looks_at().iter().any(|(signal, _)| signal.is_latency())
     }
 
+    /// Whether the policy wants to know each instance.
+    pub fn reads_engines(&self) -> bool {
+        self.policy.controller().is_some_and(Controller::reads_engines)
+    }
+
+    /// Whether answers must be watched for the policy.
+    pub fn reads_answers(&self) -> bool {
+        self.reads_latencies() || self.reads_engines()
+    }
+
     /// Whether the policy is an oracle, which has to be told the future.
     pub fn needs_foresight(&self) -> bool {
         matches!(self.policy, ScalingPolicy::Oracle(_))
@@ -353,6 +378,9 @@ impl std::fmt::Display for Reason {
             Self::Recommended { signal, value, target, wanted } => {
                 let name = signal.name();
                 write!(formatter, "{name} {value:.3} for a target of {target}: {wanted} wanted")
+            }
+            Self::Estimated { what, value, limit, wanted } => {
+                write!(formatter, "{what} {value:.3} against {limit:.3}: {wanted} wanted")
             }
             Self::Signal { signal, value, limit, lasting } => {
                 let sign = if value > limit { '>' } else { '<' };
