@@ -25,6 +25,7 @@ pub use keda::{Fallback, FallbackBehavior, Keda, Trigger};
 pub use knative::Knative;
 pub use oracle::Foresight;
 pub use ray_serve::RayServe;
+pub use read::policy_names;
 pub(super) use read::read_autoscaling;
 pub use skyserve::SkyServe;
 

@@ -54,6 +54,11 @@ const POLICIES: [(&str, PolicyName); 11] = [
     ("aibrix-apa", PolicyName::Aibrix(Strategy::Apa)),
 ];
 
+/// What `autoscaling.policy` may be, but for `none`.
+pub fn policy_names() -> impl Iterator<Item = &'static str> {
+    POLICIES.iter().filter(|(_, name)| *name != PolicyName::None).map(|(text, _)| *text)
+}
+
 impl PolicyName {
     /// The usual intervals of decisions and of scrapes, in milliseconds: those of the real thing.
     const fn intervals_ms(self) -> (u64, u64) {
