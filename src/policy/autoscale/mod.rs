@@ -4,6 +4,7 @@
 //! out what minimum, maximum, cooldowns and capacity allow.
 
 mod aibrix;
+mod dynamo;
 mod hpa;
 mod keda;
 mod knative;
@@ -20,6 +21,7 @@ use crate::base::{InstanceId, SimTime, Span};
 use crate::policy::signals::{Quantiles, Samples, Signal};
 
 pub use aibrix::{Aibrix, Strategy};
+pub use dynamo::{DownCheck, Dynamo, Method, Noise, Sweep, Target};
 pub use hpa::{Behavior, Hpa, Metric, MetricType, RateLimit, Rates, Select, Unit};
 pub use keda::{Fallback, FallbackBehavior, Keda, Trigger};
 pub use knative::Knative;
@@ -94,6 +96,8 @@ pub enum ScalingPolicy {
     SkyServe(SkyServe),
     /// The KPA or APA of AIBrix.
     Aibrix(Aibrix),
+    /// The Dynamo planner.
+    Dynamo(Dynamo),
 }
 
 /// Instances by time of day.
@@ -290,6 +294,7 @@ pub fn autoscaler(scaling: &Autoscaling, foresight: Foresight) -> Box<dyn Autosc
         ScalingPolicy::RayServe(ray) => ray.start(scaling.interval),
         ScalingPolicy::SkyServe(sky) => sky.start(scaling.interval),
         ScalingPolicy::Aibrix(aibrix) => aibrix.start(scaling.interval),
+        ScalingPolicy::Dynamo(dynamo) => dynamo.start(scaling.interval),
     }
 }
 
@@ -304,6 +309,7 @@ impl ScalingPolicy {
             Self::RayServe(ray) => Some(ray),
             Self::SkyServe(sky) => Some(sky),
             Self::Aibrix(aibrix) => Some(aibrix),
+            Self::Dynamo(dynamo) => Some(dynamo),
         }
     }
 
