@@ -9,6 +9,7 @@ mod findings;
 mod fleet_laws;
 mod fleets;
 mod golden;
+mod gpu_utilization;
 mod laws;
 mod moving;
 mod redundancy;
