@@ -12,10 +12,10 @@ use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate_under};
 use blis_opt::workload::{WorkloadSpec, generate};
 
 /// Llama 3.1 8B on H100 with TP 2: 41 requests/s of 512 and 512 tokens each.
-const POOL: &str = "model: meta-llama/llama-3.1-8b-instruct, gpu: H100, tensor_parallelism: 2";
+pub const POOL: &str = "model: meta-llama/llama-3.1-8b-instruct, gpu: H100, tensor_parallelism: 2";
 
 /// A fleet of one pool with an autoscaler; its YAML may have warnings.
-fn fleet(pool: &str, autoscaling: &str) -> PolicyBundle {
+pub fn fleet(pool: &str, autoscaling: &str) -> PolicyBundle {
     let text = format!(
         "pools: {{default: {{{POOL}, {pool}}}}}\nrouting: {{policy: least-loaded}}\n\
          autoscaling: {{{autoscaling}}}\n"
@@ -26,12 +26,17 @@ fn fleet(pool: &str, autoscaling: &str) -> PolicyBundle {
     bundle.unwrap_or_else(|| panic!("{}", problems.render(false)))
 }
 
-fn workload(text: &str) -> WorkloadSpec {
-    let lengths = "prompt_tokens: {mean: 512, std_dev: 256, min: 2, max: 7000}\n\
-                   output_tokens: {mean: 512, std_dev: 256, min: 2, max: 7000}\n\
-                   slo: {default: {ttft: 500ms}}\n";
+pub fn workload(text: &str) -> WorkloadSpec {
+    workload_of(&format!(
+        "{text}\nprompt_tokens: {{mean: 512, std_dev: 256, min: 2, max: 7000}}\n\
+         output_tokens: {{mean: 512, std_dev: 256, min: 2, max: 7000}}\n\
+         slo: {{default: {{ttft: 500ms}}}}\n"
+    ))
+}
+
+pub fn workload_of(text: &str) -> WorkloadSpec {
     let mut problems = Problems::new();
-    let node = parse("workload.yaml", &format!("{text}\n{lengths}"), &mut problems);
+    let node = parse("workload.yaml", text, &mut problems);
     let node = node.expect("valid YAML");
     let spec = WorkloadSpec::read(&node, Defaults::embedded(), &mut problems);
     assert!(problems.is_empty(), "{}", problems.render(false));
@@ -39,13 +44,18 @@ fn workload(text: &str) -> WorkloadSpec {
 }
 
 /// What became of a fleet.
-struct Course {
-    outcome: Outcome,
+pub struct Course {
+    pub outcome: Outcome,
     /// The numbers ordered in all, with the time in seconds, first those of the start.
-    desired: Vec<(u64, i64)>,
+    pub desired: Vec<(u64, i64)>,
 }
 
 fn course(bundle: &PolicyBundle, spec: &WorkloadSpec) -> Course {
+    course_of(bundle, spec, 42)
+}
+
+/// The same for the realisation of that number.
+pub fn course_of(bundle: &PolicyBundle, spec: &WorkloadSpec, seed: u64) -> Course {
     let options = RunOptions {
         warm_up: SimTime::ZERO,
         horizon: SimTime::NEVER,
@@ -53,9 +63,9 @@ fn course(bundle: &PolicyBundle, spec: &WorkloadSpec) -> Course {
         keep_steps: false,
         timeline: Some(Span::from_us(60_000_000)),
     };
-    let trace = generate(spec, 42, spec.limits());
+    let trace = generate(spec, seed, spec.limits());
     let scratch = &mut Scratch::default();
-    let outcome = simulate_under(bundle, &trace, &Conditions::calm(42), &options, scratch);
+    let outcome = simulate_under(bundle, &trace, &Conditions::calm(seed), &options, scratch);
     let mut desired = vec![(0, i64::from(bundle.pools[0].instances))];
     for event in &outcome.fleet.as_ref().expect("it changes").events {
         let before = desired[desired.len() - 1].1;
@@ -70,25 +80,25 @@ fn course(bundle: &PolicyBundle, spec: &WorkloadSpec) -> Course {
 }
 
 impl Course {
-    fn numbers(&self) -> Vec<i64> {
+    pub fn numbers(&self) -> Vec<i64> {
         self.desired.iter().map(|&(_, desired)| desired).collect()
     }
 
     /// How often it went the other way than before.
-    fn reversals(&self) -> usize {
+    pub fn reversals(&self) -> usize {
         let numbers = self.numbers();
         let ways: Vec<bool> = numbers.windows(2).map(|pair| pair[1] > pair[0]).collect();
         ways.windows(2).filter(|pair| pair[0] != pair[1]).count()
     }
 
     /// Hours of instances that were paid for.
-    fn hours(&self) -> f64 {
+    pub fn hours(&self) -> f64 {
         let fleet = self.outcome.fleet.as_ref().expect("it changes");
         fleet.pools.iter().map(|pool| pool.paid_ps as f64 / 3.6e15).sum()
     }
 
     /// The share of requests that were answered within their targets.
-    fn within_slo(&self) -> f64 {
+    pub fn within_slo(&self) -> f64 {
         let fleet = self.outcome.fleet.as_ref().expect("it changes");
         let sum = |counts: fn(&Interval) -> &[u32]| -> u32 {
             fleet.timeline.iter().flat_map(counts).sum()
@@ -193,30 +203,4 @@ fn knative_panics_in_a_surge_and_never_shrinks_before_it_is_over() {
     let calm = with(", panic_threshold: 10");
     let later = calm.desired.iter().find(|&&(_, number)| number >= most).map_or(u64::MAX, |x| x.0);
     assert!(later > at(most), "{:?} {:?}", panicked.desired, calm.desired);
-}
-
-#[test]
-fn an_hpa_on_busy_time_goes_to_the_maximum_and_stays_while_requests_tell_what_is_needed() {
-    let hill = "rate: 120\nduration: 50m\n\
-                profile: [{at: 0m, factor: 0.5}, {at: 25m, factor: 1.5}, {at: 50m, factor: 0.5}]";
-    let spec = workload(hill);
-    let pool = "instances: 4, min_instances: 2, max_instances: 12, start_up: 60s";
-    let with = |metric: &str| {
-        course(&fleet(pool, &format!("policy: hpa, hpa: {{metrics: [{{{metric}}}]}}")), &spec)
-    };
-    let busy = with("type: pods, signal: busy_fraction, target: 0.7");
-    let numbers = busy.numbers();
-    assert_eq!(numbers.last(), Some(&12), "{:?}", busy.desired);
-    assert_eq!(busy.reversals(), 0, "{:?}", busy.desired);
-    let never = with("type: pods, signal: busy_fraction, target: 0.95");
-    assert!(never.numbers().iter().all(|&number| number <= 4), "{:?}", never.desired);
-    assert!(never.within_slo() < 0.9, "{}", never.within_slo());
-    for metric in [
-        "type: average-value, signal: in_flight, target: 200",
-        "type: average-value, signal: in_flight_tokens, target: 140000",
-    ] {
-        let told = with(metric);
-        assert!(told.within_slo() > 0.999, "{metric}: {} {:?}", told.within_slo(), told.desired);
-        assert!(told.hours() < 0.7 * busy.hours(), "{} of {}", told.hours(), busy.hours());
-    }
 }

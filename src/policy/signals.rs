@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::base::{Bins, SimTime, Span, bins};
+use crate::policy::Batching;
 
 /// A figure that a rule can look at. Gauges are of one pool and of the last scrape; rates and
 /// latencies are of a window that ends there, latencies and arrivals of the whole fleet.
@@ -141,6 +142,36 @@ pub struct PoolSample {
     pub decode_tokens: u64,
 }
 
+/// The last step of an engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Prompt tokens computed.
+    pub prefill_tokens: u32,
+    /// How long it takes.
+    pub length: Span,
+}
+
+/// A ready instance at a scrape, for who wants to know each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSample {
+    /// The place.
+    pub place: u32,
+    /// Its pool, by position.
+    pub pool: u32,
+    /// The last step that began; `None` while it idles.
+    pub pass: Option<Pass>,
+    /// Requests that decode.
+    pub decoding: u32,
+    /// Tokens of theirs in the KV cache.
+    pub decode_kv_tokens: u64,
+    /// Prompt tokens of requests in its wait queue or on the way there.
+    pub queued_prompt_tokens: u64,
+    /// Tokens that its KV cache holds.
+    pub kv_tokens: u64,
+    /// Limits of its steps.
+    pub limits: Batching,
+}
+
 /// What a scrape found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
@@ -148,10 +179,18 @@ pub struct Sample {
     pub at: SimTime,
     /// Requests that reached the cluster so far, retries counted.
     pub arrivals: u64,
+    /// Prompt tokens of these.
+    pub prompt_tokens: u64,
+    /// Requests answered so far; counted where [`Sample::engines`] or latencies are wanted.
+    pub answered: u64,
+    /// Answer tokens of these.
+    pub answer_tokens: u64,
     /// Requests held at the router for want of an instance.
     pub held: u64,
     /// By pool.
     pub pools: Vec<PoolSample>,
+    /// Ready instances in order of places; empty unless somebody wants to know each.
+    pub engines: Vec<EngineSample>,
     /// Times to first token known since the scrape before.
     pub ttft: Bins,
     /// Times per output token of requests answered since then.
@@ -181,6 +220,19 @@ impl Sample {
             _ => return None,
         })
     }
+}
+
+/// Requests over some time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Traffic {
+    /// Those that reached the cluster, retries counted.
+    pub requests: u64,
+    /// Over so many seconds.
+    pub seconds: f64,
+    /// Mean prompt of these in tokens; no number without any.
+    pub prompt_mean: f64,
+    /// Mean answer in tokens of those that were answered; no number without any.
+    pub answer_mean: f64,
 }
 
 /// What computes a token's worth of time, for [`Signal::TokenUtilization`].
@@ -294,6 +346,22 @@ impl Samples {
         self.increase(window, |sample| sample.arrivals).map(|(arrivals, _)| arrivals)
     }
 
+    /// What reached and left the cluster within `window` before the last scrape; `None` before the
+    /// first.
+    pub fn traffic(&self, window: Span) -> Option<Traffic> {
+        let of = |count: fn(&Sample) -> u64| self.increase(window, count);
+        let (requests, seconds) = of(|sample| sample.arrivals)?;
+        let mean = |tokens: Option<(u64, f64)>, requests: Option<(u64, f64)>| {
+            tokens.map_or(0, |(tokens, _)| tokens) as f64 / requests.map_or(0, |(n, _)| n) as f64
+        };
+        Some(Traffic {
+            requests,
+            seconds,
+            prompt_mean: mean(of(|sample| sample.prompt_tokens), of(|sample| sample.arrivals)),
+            answer_mean: mean(of(|sample| sample.answer_tokens), of(|sample| sample.answered)),
+        })
+    }
+
     /// The scrape that the window begins with: the last one that is at least as old, else the
     /// oldest.
     fn first(&self, window: Span) -> Option<&Sample> {
@@ -365,7 +433,21 @@ mod tests {
             ..PoolSample::default()
         };
         let at = SimTime::from_secs(at_s);
-        Sample { at, arrivals, held: 4, pools: vec![pool], ttft, tpot, e2e }
+        let (prompt_tokens, answered, answer_tokens) =
+            (200 * arrivals, arrivals / 2, 50 * arrivals);
+        Sample {
+            at,
+            arrivals,
+            prompt_tokens,
+            answered,
+            answer_tokens,
+            held: 4,
+            pools: vec![pool],
+            ttft,
+            tpot,
+            e2e,
+            ..Sample::default()
+        }
     }
 
     fn samples() -> Samples {
@@ -412,6 +494,15 @@ mod tests {
         assert_eq!(rate(600.0), Some(40.0 / 60.0), "older scrapes are gone");
         let busy = samples().value(Signal::BusyFraction, 0, Span::from_secs(60.0));
         assert_eq!(busy, Some(40.0 / 120.0));
+    }
+
+    #[test]
+    fn traffic_is_what_came_and_what_was_answered_in_the_window() {
+        let traffic = samples().traffic(Span::from_secs(60.0)).expect("it was scraped");
+        let expected =
+            Traffic { requests: 40, seconds: 60.0, prompt_mean: 200.0, answer_mean: 100.0 };
+        assert_eq!(traffic, expected);
+        assert_eq!(Samples::default().traffic(Span::ZERO), None);
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn run_to_end<S: Source>(
     let router = router(&bundle.routing, places, bundle.signals.prefix_index_blocks);
     let timeline = (scratch.collect.window(), options.timeline);
     let moving = Moving::new(bundle, conditions, &mut source, timeline);
-    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.reads_latencies());
+    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.reads_answers());
     scratch.collect.watch.reset(watched.map(|scaling| scaling.quantiles));
     let mut cluster = Cluster {
         bundle,
@@ -261,7 +261,7 @@ impl<S: Source> Cluster<'_, S> {
         self.s.collect.arrived(&live);
         let slot = self.s.slots.insert(live);
         if let Some(moving) = &mut self.moving {
-            self.s.slots[slot].deadline = moving.arrived(now, slot, id, 0);
+            self.s.slots[slot].deadline = moving.arrived(now, slot, &self.s.slots[slot]);
         }
         self.s.admissions.push_back((now + self.bundle.admission_latency, slot));
     }

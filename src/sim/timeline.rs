@@ -134,6 +134,8 @@ pub struct Watch {
     /// have ended yet.
     first_tokens: Vec<(SimTime, u32, Span)>,
     latencies: [Bins; 3],
+    /// Requests answered so far, and their answer tokens.
+    answered: (u64, u64),
 }
 
 impl Watch {
@@ -142,6 +144,7 @@ impl Watch {
         self.on = quantiles.is_some();
         self.first_tokens.clear();
         self.latencies = quantiles.map(empty_latencies).unwrap_or_default();
+        self.answered = (0, 0);
     }
 
     /// A first token will come at `end`.
@@ -151,9 +154,10 @@ impl Watch {
         }
     }
 
-    /// A request was answered.
-    pub fn completed(&mut self, tpot: Option<Span>, e2e: Span) {
+    /// A request was answered with `output` tokens.
+    pub fn completed(&mut self, tpot: Option<Span>, e2e: Span, output: u32) {
         if self.on {
+            self.answered = (self.answered.0 + 1, self.answered.1 + u64::from(output));
             if let Some(tpot) = tpot {
                 self.latencies[1].add(tpot);
             }
@@ -184,6 +188,7 @@ impl Watch {
         for bins in [ttft, tpot, e2e] {
             bins.clear();
         }
+        (sample.answered, sample.answer_tokens) = self.answered;
     }
 }
 

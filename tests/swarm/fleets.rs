@@ -5,10 +5,11 @@
 
 use blis_opt::base::{Delay, SimTime, Span};
 use blis_opt::config::Market;
+use blis_opt::latency::Blackbox;
 use blis_opt::policy::autoscale::{
-    Aibrix, Autoscaling, Behavior, Combine, CooldownFrom, Drain, Fallback, FallbackBehavior, Hpa,
-    Keda, Knative, Metric, MetricType, Oracle, RayServe, Rule, ScalingPolicy, Schedule, SkyServe,
-    Strategy, Thresholds, Trigger,
+    Aibrix, Autoscaling, Behavior, Combine, CooldownFrom, DownCheck, Drain, Dynamo, Fallback,
+    FallbackBehavior, Hpa, Keda, Knative, Method, Metric, MetricType, Noise, Oracle, RayServe,
+    Rule, ScalingPolicy, Schedule, SkyServe, Strategy, Sweep, Target, Thresholds, Trigger,
 };
 use blis_opt::policy::signals::{Aggregate, Quantiles, Signal};
 use blis_opt::policy::{Pool, StartUp};
@@ -258,7 +259,8 @@ fn autoscaling(dice: &mut Dice, moments: &Moments, pools: u32) -> Autoscaling {
 fn controller(dice: &mut Dice, moments: &Moments, pools: u32) -> ScalingPolicy {
     let pool = dice.between(0, pools - 1);
     let short = |dice: &mut Dice| if dice.once_in(2) { Span::ZERO } else { moments.span(dice) };
-    match dice.between(0, 5) {
+    match dice.between(0, 6) {
+        6 => ScalingPolicy::Dynamo(dynamo(dice, moments, pool)),
         0 => {
             let metrics = (0..dice.between(1, 3)).map(|_| metric(dice, moments)).collect();
             ScalingPolicy::Hpa(Hpa { pool, metrics, behavior: behavior(dice, moments) })
@@ -310,6 +312,31 @@ fn controller(dice: &mut Dice, moments: &Moments, pools: u32) -> ScalingPolicy {
                 ..Aibrix::new(pool, strategy, signal, dice.pick(&[0.01, 0.5, 3.0, 50.0]))
             })
         }
+    }
+}
+
+fn dynamo(dice: &mut Dice, moments: &Moments, pool: u32) -> Dynamo {
+    let noise = Noise { q_level: 1.0, q_trend: 0.1, r: 10.0 };
+    let latency = Blackbox { alpha: [0.0; 3], beta: [1000.0, 1.0, 10.0] };
+    let sweep = Sweep { latency, isl: 30.0, osl: 8.0 };
+    Dynamo {
+        target: dice.pick(&[Target::Throughput, Target::Latency, Target::Sla, Target::Sla]),
+        ttft_ms: dice.pick(&[0.1, 2.0, 20.0, 500.0]),
+        itl_ms: dice.pick(&[0.1, 1.0, 5.0, 50.0]),
+        throughput_scaling: dice.once_in(2),
+        load_scaling: dice.once_in(2),
+        throughput_interval: moments.interval(dice),
+        max_throughput_replicas: dice.between(1, 8),
+        sensitivity: dice.pick(&[0.2, 0.8, 1.0]),
+        down_check: dice.pick(&[DownCheck::Sensitivity, DownCheck::Consolidation]),
+        min_observations: dice.between(1, 5),
+        predictor: dice.pick(&[Method::Constant, Method::Arima, Method::Kalman(noise)]),
+        log1p: dice.once_in(3),
+        min_endpoint: dice.between(0, 2),
+        max_gpus: dice.pick(&[-1, 1, 3, 8]),
+        min_gpus: dice.pick(&[-1, -1, 2]),
+        sweep: dice.once_in(2).then_some(sweep),
+        ..Dynamo::new(pool, None)
     }
 }
 
@@ -437,6 +464,7 @@ pub fn keep_one_pool(scenario: &mut Scenario) {
         Some(ScalingPolicy::RayServe(ray)) => ray.pool = 0,
         Some(ScalingPolicy::SkyServe(sky)) => sky.pool = 0,
         Some(ScalingPolicy::Aibrix(aibrix)) => aibrix.pool = 0,
+        Some(ScalingPolicy::Dynamo(dynamo)) => dynamo.pool = 0,
         None => {}
     }
     if scenario.bundle.places() == 0 {

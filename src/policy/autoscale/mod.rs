@@ -4,6 +4,7 @@
 //! out what minimum, maximum, cooldowns and capacity allow.
 
 mod aibrix;
+mod dynamo;
 mod hpa;
 mod keda;
 mod knative;
@@ -20,11 +21,13 @@ use crate::base::{InstanceId, SimTime, Span};
 use crate::policy::signals::{Quantiles, Samples, Signal};
 
 pub use aibrix::{Aibrix, Strategy};
+pub use dynamo::{DownCheck, Dynamo, Method, Noise, Sweep, Target};
 pub use hpa::{Behavior, Hpa, Metric, MetricType, RateLimit, Rates, Select, Unit};
 pub use keda::{Fallback, FallbackBehavior, Keda, Trigger};
 pub use knative::Knative;
 pub use oracle::Foresight;
 pub use ray_serve::RayServe;
+pub use read::policy_names;
 pub(super) use read::read_autoscaling;
 pub use skyserve::SkyServe;
 
@@ -93,6 +96,8 @@ pub enum ScalingPolicy {
     SkyServe(SkyServe),
     /// The KPA or APA of AIBrix.
     Aibrix(Aibrix),
+    /// The Dynamo planner.
+    Dynamo(Dynamo),
 }
 
 /// Instances by time of day.
@@ -243,6 +248,17 @@ pub enum Reason {
         /// How many instances the controller wants.
         wanted: u32,
     },
+    /// A controller computed it from an estimate of its own.
+    Estimated {
+        /// What it estimated.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// What that is held against.
+        limit: f64,
+        /// How many instances the controller wants.
+        wanted: u32,
+    },
 }
 
 /// Decides about the number of instances.
@@ -258,6 +274,10 @@ trait Controller {
     fn pool(&self) -> u32;
     /// The signals it looks at, each with its window.
     fn looks_at(&self) -> Vec<(Signal, Span)>;
+    /// Whether it wants to know each engine.
+    fn reads_engines(&self) -> bool {
+        false
+    }
     /// One that begins its work.
     fn start(&self, interval: Span) -> Box<dyn Autoscaler>;
 }
@@ -274,6 +294,7 @@ pub fn autoscaler(scaling: &Autoscaling, foresight: Foresight) -> Box<dyn Autosc
         ScalingPolicy::RayServe(ray) => ray.start(scaling.interval),
         ScalingPolicy::SkyServe(sky) => sky.start(scaling.interval),
         ScalingPolicy::Aibrix(aibrix) => aibrix.start(scaling.interval),
+        ScalingPolicy::Dynamo(dynamo) => dynamo.start(scaling.interval),
     }
 }
 
@@ -288,6 +309,7 @@ impl ScalingPolicy {
             Self::RayServe(ray) => Some(ray),
             Self::SkyServe(sky) => Some(sky),
             Self::Aibrix(aibrix) => Some(aibrix),
+            Self::Dynamo(dynamo) => Some(dynamo),
         }
     }
 
@@ -328,6 +350,16 @@ impl Autoscaling {
         self.policy.looks_at().iter().any(|(signal, _)| signal.is_latency())
     }
 
+    /// Whether the policy wants to know each instance.
+    pub fn reads_engines(&self) -> bool {
+        self.policy.controller().is_some_and(Controller::reads_engines)
+    }
+
+    /// Whether answers must be watched for the policy.
+    pub fn reads_answers(&self) -> bool {
+        self.reads_latencies() || self.reads_engines()
+    }
+
     /// Whether the policy is an oracle, which has to be told the future.
     pub fn needs_foresight(&self) -> bool {
         matches!(self.policy, ScalingPolicy::Oracle(_))
@@ -353,6 +385,9 @@ impl std::fmt::Display for Reason {
             Self::Recommended { signal, value, target, wanted } => {
                 let name = signal.name();
                 write!(formatter, "{name} {value:.3} for a target of {target}: {wanted} wanted")
+            }
+            Self::Estimated { what, value, limit, wanted } => {
+                write!(formatter, "{what} {value:.3} against {limit:.3}: {wanted} wanted")
             }
             Self::Signal { signal, value, limit, lasting } => {
                 let sign = if value > limit { '>' } else { '<' };

@@ -69,6 +69,8 @@ pub(super) struct Cluster<'a> {
     pub observed: Vec<Observed>,
     /// When attempts reached the cluster, first ones and further ones.
     pub attempts: Vec<SimTime>,
+    /// Prompt tokens of these.
+    pub prompt_tokens: u64,
     pub retries: Vec<SimTime>,
     /// Tokens computed for attempts that were lost or given up.
     pub wasted_tokens: u64,
@@ -95,6 +97,7 @@ impl<'a> Cluster<'a> {
             gaps: Vec::new(),
             observed: Vec::new(),
             attempts: Vec::new(),
+            prompt_tokens: 0,
             retries: Vec::new(),
             wasted_tokens: 0,
             log: Vec::new(),
@@ -204,6 +207,7 @@ impl<'a> Cluster<'a> {
     /// An attempt reaches the cluster.
     pub fn attempt(&mut self, now: SimTime, id: usize) {
         self.attempts.push(now);
+        self.prompt_tokens += u64::from(self.requests[id].input);
         let attempt = self.attempts.len() as u64;
         self.requests[id].state = RequestState::Queued;
         self.requests[id].came = (now, attempt);

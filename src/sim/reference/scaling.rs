@@ -5,12 +5,15 @@ use crate::policy::autoscale::{
     Action, Autoscaler, Autoscaling, CooldownFrom, FleetView, Foresight, PoolView, ScaleOrder,
     autoscaler,
 };
-use crate::policy::signals::{PoolSample, Sample, Samples, TokenCost, empty_latencies};
+use crate::policy::signals::{
+    EngineSample, PoolSample, Sample, Samples, TokenCost, empty_latencies,
+};
 
 use super::super::fleet_outcome::{FleetEvent, Happening};
-use super::Setting;
+use super::super::outcome::RequestState;
 use super::cluster::{Cluster, Kind};
 use super::fleet::State;
+use super::{Request, Setting};
 
 /// What is decided about one pool.
 #[derive(Clone, Default)]
@@ -104,9 +107,15 @@ impl Cluster<'_> {
         }
         self.observed.retain(|observed| observed.at > now);
         let pools = 0..self.setting.bundle.pools.len();
+        let answered = |request: &&Request| request.state == RequestState::Completed;
+        let answered: Vec<_> = self.requests.iter().filter(answered).collect();
         let sample = Sample {
             at: now,
             arrivals: self.attempts.len() as u64,
+            prompt_tokens: self.prompt_tokens,
+            answered: answered.len() as u64,
+            answer_tokens: answered.iter().map(|request| u64::from(request.output)).sum(),
+            engines: self.engine_samples(now),
             held: self.held.len() as u64,
             pools: pools.map(|pool| self.sample(now, pool)).collect(),
             ttft,
@@ -147,6 +156,39 @@ impl Cluster<'_> {
             }
         }
         sample
+    }
+
+    fn engine_samples(&self, now: SimTime) -> Vec<EngineSample> {
+        let ready = (0..self.places.len()).filter(|&at| self.places[at].is_ready());
+        ready
+            .filter_map(|at| {
+                let engine = self.places[at].engine.as_ref()?;
+                let waiting = engine.waiting.iter().chain(&engine.on_the_way);
+                let running = engine.running.iter().map(|&id| &self.requests[id]);
+                let decoding: Vec<_> = running.filter(|request| request.decodes()).collect();
+                let idles = engine.running.is_empty() && engine.busy_until <= now;
+                let kv_tokens = u64::from(engine.kv.total()) * u64::from(self.block_size());
+                Some(EngineSample {
+                    place: at as u32,
+                    pool: self.places[at].pool as u32,
+                    pass: if idles { None } else { Some(engine.pass) },
+                    decoding: decoding.len() as u32,
+                    decode_kv_tokens: decoding
+                        .iter()
+                        .map(|request| u64::from(request.progress))
+                        .sum(),
+                    queued_prompt_tokens: waiting
+                        .map(|&id| u64::from(self.requests[id].input))
+                        .sum(),
+                    kv_tokens,
+                    limits: self.setting.bundle.batching,
+                })
+            })
+            .collect()
+    }
+
+    fn block_size(&self) -> u32 {
+        self.setting.bundle.block_size
     }
 
     pub fn decide(&mut self, now: SimTime) {
