@@ -4,6 +4,7 @@
 //! then what it means (resolved against files and defaults), then the command itself.
 
 mod args;
+mod batch;
 mod check;
 mod completions;
 mod context;

@@ -3,6 +3,7 @@
 //! Everything here is a pure function from outcomes or a journal to text; only `cli` writes it
 //! anywhere.
 
+pub mod comparison;
 pub mod cost;
 pub mod derived;
 pub mod estimate;
@@ -27,6 +28,7 @@ mod timeline;
 mod trials;
 mod warnings;
 
+pub use comparison::Comparison;
 pub use derived::DerivedFile;
 pub use requests::requests_csv;
 pub use run::RunReport;

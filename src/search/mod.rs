@@ -10,6 +10,7 @@
 //! and of the trials journalled so far, never of a clock, a thread or hidden state. To resume is
 //! to read the journal and go on.
 
+pub mod batch;
 pub mod candidate;
 pub mod capacity;
 pub mod cube;

@@ -119,6 +119,14 @@ fn leaves_room(left: &Constraint, right: &Constraint) -> bool {
     }
 }
 
+/// Figures that tables show besides those that are wanted.
+pub(super) fn read_show(fields: &mut Fields<'_, '_>, scope: Scope) -> Vec<MetricName> {
+    let Some(node) = fields.node("show") else { return Vec::new() };
+    let problems = fields.problems();
+    let items = read_list(node, "`show`", problems).unwrap_or_default();
+    items.iter().filter_map(|item| read_metric(item, scope, problems)).collect()
+}
+
 /// The axes of the frontier.
 pub(super) fn read_pareto(
     fields: &mut Fields<'_, '_>,

@@ -25,6 +25,8 @@ pub struct SearchSpace {
     pub fitness: Option<FitnessWeights>,
     /// Axes of the frontier; at least two distinct metrics, or none.
     pub pareto: Vec<MetricName>,
+    /// Figures that tables show besides those that are wanted.
+    pub show: Vec<MetricName>,
     /// Which realisations of the workload are met.
     pub seeds: Seeds,
     /// When to stop.
@@ -299,6 +301,7 @@ pub(crate) mod tests {
             }],
             fitness: None,
             pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
+            show: vec![],
             seeds: Seeds::default(),
             budget: Budget::default(),
             batch: 4,
