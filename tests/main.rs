@@ -16,6 +16,7 @@ mod moving;
 mod redundancy;
 mod samplers;
 mod scenarios;
+mod search_bench;
 mod search_spaces;
 mod study;
 mod swarm;
