@@ -203,8 +203,8 @@ impl Poller {
 }
 
 impl Controller for Keda {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {

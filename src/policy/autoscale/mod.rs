@@ -252,12 +252,16 @@ pub trait Autoscaler {
     fn plan(&mut self, now: SimTime, fleet: &FleetView, orders: &mut Vec<ScaleOrder>);
 }
 
-/// A controller of the real world, as its users set it. It scales one pool.
+/// A controller of the real world, as its users set it.
 trait Controller {
-    /// The pool, by position.
-    fn pool(&self) -> u32;
+    /// The pools, by position, each once.
+    fn pools(&self) -> Vec<u32>;
     /// The signals it looks at, each with its window.
     fn looks_at(&self) -> Vec<(Signal, Span)>;
+    /// Whether it looks at single instances.
+    fn looks_at_instances(&self) -> bool {
+        false
+    }
     /// One that begins its work.
     fn start(&self, interval: Span) -> Box<dyn Autoscaler>;
 }
@@ -299,7 +303,7 @@ impl ScalingPolicy {
             Self::Thresholds(rules) => {
                 rules.up.iter().chain(&rules.down).map(|rule| rule.pool).collect()
             }
-            _ => self.controller().iter().map(|controller| controller.pool()).collect(),
+            _ => self.controller().map_or_else(Vec::new, Controller::pools),
         };
         pools.sort_unstable();
         pools.dedup();
@@ -323,9 +327,14 @@ impl Autoscaling {
         windows.max().unwrap_or(Span::ZERO)
     }
 
-    /// Whether the policy looks at latencies.
-    pub fn reads_latencies(&self) -> bool {
-        self.policy.looks_at().iter().any(|(signal, _)| signal.is_latency())
+    /// Whether the policy looks at latencies or lengths of single requests.
+    pub fn watches_requests(&self) -> bool {
+        self.policy.looks_at().iter().any(|(signal, _)| signal.is_of_requests())
+    }
+
+    /// Whether the policy looks at single instances.
+    pub fn watches_instances(&self) -> bool {
+        self.policy.controller().is_some_and(Controller::looks_at_instances)
     }
 
     /// Whether the policy is an oracle, which has to be told the future.

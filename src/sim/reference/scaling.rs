@@ -5,7 +5,9 @@ use crate::policy::autoscale::{
     Action, Autoscaler, Autoscaling, CooldownFrom, FleetView, Foresight, PoolView, ScaleOrder,
     autoscaler,
 };
-use crate::policy::signals::{PoolSample, Sample, Samples, TokenCost, empty_latencies};
+use crate::policy::signals::{
+    Answered, InstanceSample, PoolSample, Sample, Samples, TokenCost, empty_latencies,
+};
 
 use super::super::fleet_outcome::{FleetEvent, Happening};
 use super::Setting;
@@ -97,8 +99,13 @@ impl Cluster<'_> {
     pub fn scrape(&mut self, now: SimTime) {
         let again = now + self.autoscaling().scrape_interval;
         let [mut ttft, mut tpot, mut e2e] = empty_latencies(self.autoscaling().quantiles);
+        let mut answered = Answered::default();
         for observed in &self.observed {
             if observed.at <= now {
+                if observed.which == 2 && self.autoscaling().watches_requests() {
+                    let request = &self.requests[observed.request];
+                    answered.add(request.input, request.output);
+                }
                 [&mut ttft, &mut tpot, &mut e2e][observed.which].add(observed.latency);
             }
         }
@@ -112,9 +119,45 @@ impl Cluster<'_> {
             ttft,
             tpot,
             e2e,
+            answered,
+            instances: self.instances(now),
         };
         self.control.samples.push(sample);
         self.events.insert((again, Kind::Scrape, 0, 0));
+    }
+
+    fn instances(&self, now: SimTime) -> Vec<InstanceSample> {
+        if !self.autoscaling().watches_instances() {
+            return Vec::new();
+        }
+        let mut instances = Vec::new();
+        for (at, place) in self.places.iter().enumerate() {
+            let times = |state| {
+                let entries = place.history.iter().rev();
+                entries.filter(move |(_, other)| *other == state).map(|&(since, _)| since).next()
+            };
+            if !matches!(place.state, State::Starting | State::Ready) {
+                continue;
+            }
+            let mut instance = InstanceSample {
+                pool: place.pool as u32,
+                place: at as u32,
+                launched: times(State::Starting).expect("it was launched"),
+                busy_ps: u128::from(place.totals.busy.as_ps()),
+                ..Default::default()
+            };
+            if place.is_ready() {
+                let engine = place.engine.as_ref().expect("it serves");
+                let under_way = engine.busy_until.since(now);
+                instance.ready_since = times(State::Ready);
+                instance.waiting = (engine.waiting.len() + engine.on_the_way.len()) as u64;
+                instance.kv_used = u64::from(engine.kv.used());
+                instance.kv_total = u64::from(engine.kv.total());
+                instance.busy_ps += u128::from((engine.busy - under_way).as_ps());
+            }
+            instances.push(instance);
+        }
+        instances
     }
 
     fn sample(&self, now: SimTime, pool: usize) -> PoolSample {

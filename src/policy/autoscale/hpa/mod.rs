@@ -106,8 +106,8 @@ impl Pods {
 }
 
 impl Controller for Hpa {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {
