@@ -165,9 +165,9 @@ pub struct InstanceSample {
     pub ready_since: Option<SimTime>,
     /// Requests in its wait queue, or on the way there.
     pub waiting: u64,
-    /// KV blocks in use.
+    /// Tokens that the KV blocks in use have room for.
     pub kv_used: u64,
-    /// Its KV blocks; 0 while it starts.
+    /// Tokens that all its KV blocks have room for; 0 while it starts.
     pub kv_total: u64,
     /// Time stepped so far in its place; a step under way counts up to now.
     pub busy_ps: u128,
@@ -184,14 +184,14 @@ impl InstanceSample {
 pub struct Peak {
     /// Requests waiting.
     pub waiting: u64,
-    /// KV blocks in use.
+    /// Tokens that the KV blocks in use have room for.
     pub kv_used: u64,
-    /// Its KV blocks.
+    /// Tokens that all its KV blocks have room for.
     pub kv_total: u64,
 }
 
 impl Peak {
-    /// The share of KV blocks in use.
+    /// The share of its KV blocks in use.
     pub fn kv_utilization(&self) -> f64 {
         self.kv_used as f64 / self.kv_total as f64
     }

@@ -420,6 +420,7 @@ impl<'a, S: Source> Cluster<'a, S> {
         let mut sample =
             Sample { at: now, pools: vec![PoolSample::default(); pools], ..Sample::default() };
         let scaling = self.moving().scaling;
+        let block_size = u64::from(self.bundle.block_size);
         let by_instance = scaling.is_some_and(Autoscaling::watches_instances);
         for place in 0..self.s.engines.len() {
             let gauges = self.s.engines[place].gauges(now, self.begun(place, now), &self.s.slots);
@@ -435,8 +436,8 @@ impl<'a, S: Source> Cluster<'a, S> {
                     launched,
                     ready_since: is_ready.then_some(entered),
                     waiting: gauges.waiting,
-                    kv_used: gauges.kv_used,
-                    kv_total: if is_ready { u64::from(kv) } else { 0 },
+                    kv_used: gauges.kv_used * block_size,
+                    kv_total: if is_ready { u64::from(kv) * block_size } else { 0 },
                     busy_ps: u128::from(gauges.busy.as_ps()),
                 });
             }

@@ -13,6 +13,7 @@ mod read;
 mod scheduled;
 mod skyserve;
 mod thresholds;
+mod wva;
 
 use std::cmp::Ordering;
 
@@ -27,6 +28,9 @@ pub use oracle::Foresight;
 pub use ray_serve::RayServe;
 pub(super) use read::read_autoscaling;
 pub use skyserve::SkyServe;
+pub use wva::{
+    Analyzer, Calibration, QueueingModel, Saturation, Service, Transition, Variant, Wva,
+};
 
 /// How a fleet scales.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +97,8 @@ pub enum ScalingPolicy {
     SkyServe(SkyServe),
     /// The KPA or APA of AIBrix.
     Aibrix(Aibrix),
+    /// The Workload Variant Autoscaler of llm-d.
+    Wva(Wva),
 }
 
 /// Instances by time of day.
@@ -278,6 +284,7 @@ pub fn autoscaler(scaling: &Autoscaling, foresight: Foresight) -> Box<dyn Autosc
         ScalingPolicy::RayServe(ray) => ray.start(scaling.interval),
         ScalingPolicy::SkyServe(sky) => sky.start(scaling.interval),
         ScalingPolicy::Aibrix(aibrix) => aibrix.start(scaling.interval),
+        ScalingPolicy::Wva(wva) => wva.start(scaling.interval),
     }
 }
 
@@ -292,6 +299,7 @@ impl ScalingPolicy {
             Self::RayServe(ray) => Some(ray),
             Self::SkyServe(sky) => Some(sky),
             Self::Aibrix(aibrix) => Some(aibrix),
+            Self::Wva(wva) => Some(wva),
         }
     }
 
@@ -325,6 +333,11 @@ impl Autoscaling {
     pub fn longest_window(&self) -> Span {
         let windows = self.policy.looks_at().into_iter().map(|(_, window)| window);
         windows.max().unwrap_or(Span::ZERO)
+    }
+
+    /// The pools that the policy may change, by position, each once.
+    pub fn pools(&self) -> Vec<u32> {
+        self.policy.pools()
     }
 
     /// Whether the policy looks at latencies or lengths of single requests.

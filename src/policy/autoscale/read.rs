@@ -2,7 +2,7 @@
 
 use super::{
     Aibrix, Autoscaling, Combine, CooldownFrom, Drain, Hpa, Keda, Knative, Oracle, RayServe, Rule,
-    ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds,
+    ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds, Wva,
 };
 use crate::base::Span;
 use crate::config::{Bounds, DAY, Fields, Node, Position, Problems, did_you_mean};
@@ -38,9 +38,10 @@ enum PolicyName {
     RayServe,
     SkyServe,
     Aibrix(Strategy),
+    Wva,
 }
 
-const POLICIES: [(&str, PolicyName); 11] = [
+const POLICIES: [(&str, PolicyName); 12] = [
     ("none", PolicyName::None),
     ("scheduled", PolicyName::Scheduled),
     ("thresholds", PolicyName::Thresholds),
@@ -52,6 +53,7 @@ const POLICIES: [(&str, PolicyName); 11] = [
     ("skyserve", PolicyName::SkyServe),
     ("aibrix-kpa", PolicyName::Aibrix(Strategy::Kpa)),
     ("aibrix-apa", PolicyName::Aibrix(Strategy::Apa)),
+    ("wva", PolicyName::Wva),
 ];
 
 impl PolicyName {
@@ -148,6 +150,7 @@ fn read_policy(
     let sky = SkyServe::read(fields, usual, name == PolicyName::SkyServe);
     let strategy = if let PolicyName::Aibrix(strategy) = name { Some(strategy) } else { None };
     let aibrix = Aibrix::read(fields, usual, strategy);
+    let wva = Wva::read(fields, usual, pools);
     match name {
         PolicyName::None => None,
         PolicyName::Scheduled => schedule.map(ScalingPolicy::Scheduled),
@@ -159,6 +162,7 @@ fn read_policy(
         PolicyName::RayServe => Some(ScalingPolicy::RayServe(ray)),
         PolicyName::SkyServe => sky.map(ScalingPolicy::SkyServe),
         PolicyName::Aibrix(_) => aibrix.map(ScalingPolicy::Aibrix),
+        PolicyName::Wva => Some(ScalingPolicy::Wva(wva)),
     }
 }
 

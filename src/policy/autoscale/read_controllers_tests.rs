@@ -3,8 +3,8 @@
 use super::tests::{accepted, messages, read, seconds};
 use super::*;
 use crate::policy::autoscale::{
-    Behavior, Fallback, FallbackBehavior, Metric, MetricType, RateLimit, Rates, Select, Trigger,
-    Unit,
+    Analyzer, Behavior, Calibration, Fallback, FallbackBehavior, Metric, MetricType, QueueingModel,
+    RateLimit, Rates, Saturation, Select, Service, Transition, Trigger, Unit,
 };
 use crate::policy::signals::Aggregate;
 
@@ -161,6 +161,73 @@ fn aibrix_has_the_defaults_of_its_annotations() {
 }
 
 #[test]
+fn wva_has_the_defaults_of_its_config_map_and_all_pools_are_its_variants() {
+    let ScalingPolicy::Wva(usual) = policy("{policy: wva}") else { panic!("a WVA") };
+    let pools: Vec<u32> = usual.variants.iter().map(|variant| variant.pool).collect();
+    assert_eq!(pools, [0, 1]);
+    assert!(usual.variants.iter().all(|variant| variant.cost > 0.0));
+    let thresholds = Saturation {
+        kv_cache_threshold: 0.8,
+        queue_length_threshold: 5.0,
+        kv_spare_trigger: 0.1,
+        queue_spare_trigger: 3.0,
+        scale_up_threshold: 0.8,
+        scale_down_boundary: 0.4,
+        avg_input_tokens: None,
+    };
+    assert_eq!(usual.analyzer, Analyzer::SaturationV1(thresholds, Transition::Variant));
+    let times = [usual.optimization_interval, usual.window, usual.metric_delay];
+    assert_eq!(times, [60, 60, 15].map(seconds));
+    assert_eq!(usual.behavior, Behavior::default());
+    assert_eq!(policy("{policy: wva, wva: {analyzer: saturation-v1}}"), ScalingPolicy::Wva(usual));
+    let ScalingPolicy::Wva(one) = policy("{policy: wva, pool: b}") else { panic!("a WVA") };
+    assert_eq!(one.variants.iter().map(|variant| variant.pool).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn every_key_of_wva_is_read() {
+    let common = "optimization_interval: 30s, window: 2m, metric_delay: 30s, tolerance: 0, \
+                  kv_cache_threshold: 0.7, queue_length_threshold: 8, kv_spare_trigger: 0.2, \
+                  queue_spare_trigger: 2, scale_up_threshold: 0.85, scale_down_boundary: 0.7, \
+                  avg_input_tokens: 512, transition: model, model: {ttft: 1s, itl: 80ms, \
+                  max_batch_size: 64, at_tokens: 128, queue_to_batch_ratio: 5, \
+                  transition_penalty: 0.2, calibration: {b: {alpha_ms: 20.58, beta_ms: 0.41, \
+                  gamma_ms: 5.2, delta_ms: 0.1}}}";
+    let read = |analyzer: &str| {
+        let text = format!("{{policy: wva, wva: {{analyzer: {analyzer}, {common}}}}}");
+        let ScalingPolicy::Wva(wva) = policy(&text) else { panic!("a WVA") };
+        wva
+    };
+    let thresholds = Saturation {
+        kv_cache_threshold: 0.7,
+        queue_length_threshold: 8.0,
+        kv_spare_trigger: 0.2,
+        queue_spare_trigger: 2.0,
+        scale_up_threshold: 0.85,
+        scale_down_boundary: 0.7,
+        avg_input_tokens: Some(512.0),
+    };
+    let v1 = read("saturation-v1");
+    assert_eq!(v1.analyzer, Analyzer::SaturationV1(thresholds, Transition::Model));
+    assert_eq!(read("saturation-v2").analyzer, Analyzer::SaturationV2(thresholds));
+    let model = QueueingModel {
+        ttft_ms: 1000.0,
+        itl_ms: 80.0,
+        max_batch_size: 64,
+        at_tokens: Some(128.0),
+        queue_to_batch_ratio: 5,
+        transition_penalty: 0.2,
+    };
+    assert_eq!(read("queueing-model").analyzer, Analyzer::QueueingModel(model));
+    let times = [v1.optimization_interval, v1.window, v1.metric_delay];
+    assert_eq!(times, [30, 120, 30].map(seconds));
+    assert_eq!((v1.behavior.up.tolerance, v1.behavior.down.tolerance), (0.0, 0.0));
+    assert!(matches!(v1.variants[0].calibration, Calibration::OfSteps(_)));
+    let given = Service { alpha_ms: 20.58, beta_ms: 0.41, gamma_ms: 5.2, delta_ms: 0.1 };
+    assert_eq!(v1.variants[1].calibration, Calibration::Given(given));
+}
+
+#[test]
 fn controllers_decide_as_often_as_the_real_ones_and_have_no_other_brakes() {
     let given = "hpa: {metrics: [{type: value, signal: waiting, target: 5}]}, \
                  keda: {triggers: [{signal: waiting, threshold: 5}]}, \
@@ -174,6 +241,7 @@ fn controllers_decide_as_often_as_the_real_ones_and_have_no_other_brakes() {
         ("skyserve", 20_000, 20_000),
         ("aibrix-kpa", 10_000, 10_000),
         ("aibrix-apa", 10_000, 10_000),
+        ("wva", 15_000, 15_000),
     ] {
         let scaling = accepted(&format!("{{policy: {name}, {given}}}")).expect("it scales");
         let ms = |ms: u64| Span::from_us(ms * 1000);
@@ -206,6 +274,29 @@ fn what_is_wrong_with_a_controller_is_said() {
         ("{policy: none, skyserve: {}}", "`skyserve` needs `target_qps_per_replica`"),
         ("{policy: none, aibrix: {signal: running}}", "`aibrix` needs `target`"),
         ("{policy: none, knative: {taget: 9}}", "unknown key `taget` in `knative`"),
+        (
+            "{policy: none, wva: {scale_down_boundary: 0.8}}",
+            "`scale_down_boundary` must be below `scale_up_threshold`",
+        ),
+        (
+            "{policy: none, wva: {kv_cache_threshold: 0.3, kv_spare_trigger: 0.4}}",
+            "`kv_spare_trigger` must be at most `kv_cache_threshold`",
+        ),
+        (
+            "{policy: none, wva: {queue_spare_trigger: 6}}",
+            "`queue_spare_trigger` must be at most `queue_length_threshold`",
+        ),
+        (
+            "{policy: none, wva: {optimization_interval: 0s}}",
+            "`optimization_interval` must be longer than zero",
+        ),
+        ("{policy: none, wva: {model: {ttft: 0ms}}}", "`ttft` must be longer than zero"),
+        ("{policy: none, wva: {model: {calibration: {c: {}}}}}", "a calibration needs `alpha_ms`"),
+        (
+            "{policy: none, wva: {model: {calibration: {c: {alpha_ms: 20, beta_ms: 0.4, \
+             gamma_ms: 5, delta_ms: 0.1}}}}}",
+            "there is no pool `c`",
+        ),
     ] {
         assert_eq!(messages(text).first().map(String::as_str), Some(message), "{text}");
         assert!(read(text).0.is_none(), "{text}");

@@ -130,6 +130,7 @@ impl Cluster<'_> {
         if !self.autoscaling().watches_instances() {
             return Vec::new();
         }
+        let block_size = u64::from(self.setting.bundle.block_size);
         let mut instances = Vec::new();
         for (at, place) in self.places.iter().enumerate() {
             let times = |state| {
@@ -151,8 +152,8 @@ impl Cluster<'_> {
                 let under_way = engine.busy_until.since(now);
                 instance.ready_since = times(State::Ready);
                 instance.waiting = (engine.waiting.len() + engine.on_the_way.len()) as u64;
-                instance.kv_used = u64::from(engine.kv.used());
-                instance.kv_total = u64::from(engine.kv.total());
+                instance.kv_used = u64::from(engine.kv.used()) * block_size;
+                instance.kv_total = u64::from(engine.kv.total()) * block_size;
                 instance.busy_ps += u128::from((engine.busy - under_way).as_ps());
             }
             instances.push(instance);
