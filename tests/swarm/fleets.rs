@@ -8,8 +8,8 @@ use blis_opt::config::Market;
 use blis_opt::policy::autoscale::{
     Aibrix, Analyzer, Autoscaling, Behavior, Calibration, Combine, CooldownFrom, Drain, Fallback,
     FallbackBehavior, Hpa, Keda, Knative, Metric, MetricType, Oracle, QueueingModel, RayServe,
-    Rule, Saturation, ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds, Transition, Trigger,
-    Variant, Wva,
+    Readiness, Rule, Saturation, ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds,
+    Transition, Trigger, Variant, Wva,
 };
 use blis_opt::policy::signals::{Aggregate, Quantiles, Signal};
 use blis_opt::policy::{Pool, StartUp};
@@ -263,7 +263,11 @@ fn controller(dice: &mut Dice, moments: &Moments, pools: u32) -> ScalingPolicy {
         6 => ScalingPolicy::Wva(wva(dice, moments, pools)),
         0 => {
             let metrics = (0..dice.between(1, 3)).map(|_| metric(dice, moments)).collect();
-            ScalingPolicy::Hpa(Hpa { pool, metrics, behavior: behavior(dice, moments) })
+            let readiness = Readiness {
+                initial_readiness_delay: short(dice),
+                cpu_initialization_period: short(dice),
+            };
+            ScalingPolicy::Hpa(Hpa { pool, metrics, readiness, behavior: behavior(dice, moments) })
         }
         1 => ScalingPolicy::Keda(Keda {
             pool,
@@ -354,10 +358,10 @@ fn wva(dice: &mut Dice, moments: &Moments, pools: u32) -> Wva {
 }
 
 fn metric(dice: &mut Dice, moments: &Moments) -> Metric {
-    use MetricType::{AverageValue, Pods, Resource, Value};
+    use MetricType::{AverageValue, Cpu, Pods, Resource, Value};
     let (_, signal) = dice.pick(&Signal::ALL);
     Metric {
-        kind: dice.pick(&[Pods, Resource, Value, AverageValue]),
+        kind: dice.pick(&[Pods, Resource, Value, AverageValue, Cpu]),
         signal,
         target: dice.pick(&[0.001, 0.5, 3.0, 50.0]),
         window: moments.interval(dice),

@@ -21,7 +21,7 @@ use crate::base::{InstanceId, SimTime, Span};
 use crate::policy::signals::{Quantiles, Samples, Signal};
 
 pub use aibrix::{Aibrix, Strategy};
-pub use hpa::{Behavior, Hpa, Metric, MetricType, RateLimit, Rates, Select, Unit};
+pub use hpa::{Behavior, Hpa, Metric, MetricType, RateLimit, Rates, Readiness, Select, Unit};
 pub use keda::{Fallback, FallbackBehavior, Keda, Trigger};
 pub use knative::Knative;
 pub use oracle::Foresight;
@@ -249,6 +249,17 @@ pub enum Reason {
         /// How many instances the controller wants.
         wanted: u32,
     },
+    /// The same while the controller panics, which Knative calls it.
+    Panicked {
+        /// Which signal.
+        signal: Signal,
+        /// The higher of its values over both windows.
+        value: f64,
+        /// What it should be per instance.
+        target: f64,
+        /// How many instances the controller wants.
+        wanted: u32,
+    },
 }
 
 /// Decides about the number of instances.
@@ -375,6 +386,11 @@ impl std::fmt::Display for Reason {
             Self::Recommended { signal, value, target, wanted } => {
                 let name = signal.name();
                 write!(formatter, "{name} {value:.3} for a target of {target}: {wanted} wanted")
+            }
+            Self::Panicked { signal, value, target, wanted } => {
+                let name = signal.name();
+                write!(formatter, "panic: {name} {value:.3} for a target of {target}: ")?;
+                write!(formatter, "{wanted} wanted")
             }
             Self::Signal { signal, value, limit, lasting } => {
                 let sign = if value > limit { '>' } else { '<' };

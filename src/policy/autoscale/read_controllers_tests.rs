@@ -4,7 +4,7 @@ use super::tests::{accepted, messages, read, seconds};
 use super::*;
 use crate::policy::autoscale::{
     Analyzer, Behavior, Calibration, Fallback, FallbackBehavior, Metric, MetricType, QueueingModel,
-    RateLimit, Rates, Saturation, Select, Service, Transition, Trigger, Unit,
+    RateLimit, Rates, Readiness, Saturation, Select, Service, Transition, Trigger, Unit,
 };
 use crate::policy::signals::Aggregate;
 
@@ -27,7 +27,10 @@ fn an_hpa_behaves_by_default_as_in_kubernetes() {
     let limits = vec![limit(Unit::Percent, 100)];
     let down = Rates { stabilization: seconds(300), tolerance, select, limits };
     let behavior = Behavior { up, down };
-    assert_eq!(policy(hpa), ScalingPolicy::Hpa(Hpa { pool: 0, metrics: vec![metric], behavior }));
+    let readiness =
+        Readiness { initial_readiness_delay: seconds(30), cpu_initialization_period: seconds(300) };
+    let metrics = vec![metric];
+    assert_eq!(policy(hpa), ScalingPolicy::Hpa(Hpa { pool: 0, metrics, readiness, behavior }));
 }
 
 #[test]
@@ -38,8 +41,12 @@ fn every_key_of_an_hpa_is_read() {
                 {type: value, signal: ttft_p99_ms, target: 500, window: 30s}], \
                 scale_up: {stabilization: 1m, tolerance: 0.05, select: min, policies: \
                 [{type: pods, value: 2, period: 30s}, {type: percent, value: 50, period: 1m}]}, \
-                scale_down: {select: disabled}}}";
+                scale_down: {select: disabled}, initial_readiness_delay: 10s, \
+                cpu_initialization_period: 2m}}";
     let ScalingPolicy::Hpa(hpa) = policy(text) else { panic!("an HPA") };
+    let windows = [seconds(10), seconds(120)];
+    let Readiness { initial_readiness_delay, cpu_initialization_period } = hpa.readiness;
+    assert_eq!([initial_readiness_delay, cpu_initialization_period], windows);
     let [mut pods, mut share, mut slow] = [
         metric(MetricType::Pods, Signal::RunningPerInstance, 40.0),
         metric(MetricType::Resource, Signal::KvUtilization, 0.6),
@@ -312,6 +319,14 @@ fn metrics_that_cannot_mean_much_are_warned_of() {
     assert_eq!(mean, ["`kv_utilization` is no total over the pool"]);
     let busy = hpa("{type: pods, signal: busy_fraction, target: 0.7}");
     assert_eq!(busy, ["`busy_fraction` is near 1 on any loaded engine, full or not"]);
+    let other = hpa("{type: cpu, signal: waiting, target: 0.7}");
+    assert!(other[0].contains("`signal`"), "{other:?}");
+    let (cpu, warned) = read("{policy: hpa, hpa: {metrics: [{type: cpu, target: 0.7}]}}");
+    assert_eq!(warned, busy);
+    let scaling = cpu.and_then(|bundle| bundle.autoscaling).expect("it scales");
+    assert!(scaling.watches_instances());
+    let ScalingPolicy::Hpa(hpa) = scaling.policy else { panic!("an HPA") };
+    assert_eq!(hpa.metrics[0].kind, MetricType::Cpu);
     let ray = messages("{policy: ray-serve, ray_serve: {upscale_delay_s: 5}}");
     assert_eq!(ray, ["a delay is shorter than `look_back_period_s`"]);
 }
