@@ -209,7 +209,8 @@ fn knative_panics_in_a_surge_and_never_shrinks_before_it_is_over() {
     assert!((181..215).contains(&at(most)), "{:?}", panicked.desired);
     let (ups, downs) = panicked.panics();
     assert!(ups.len() >= 2 && downs.is_empty(), "{ups:?} {downs:?}");
-    assert!(shrank > ups[ups.len() - 1] + 60, "a stable window after {ups:?}: {shrank}");
+    let began = *ups.iter().find(|&&at| at > 180).expect("it panics in the surge");
+    assert!(shrank > began + 60, "a stable window after {began}: {shrank}");
     let calm = with(", panic_threshold: 10");
     let later = calm.desired.iter().find(|&&(_, number)| number >= most).map_or(u64::MAX, |x| x.0);
     assert!(later > at(most), "{:?} {:?}", panicked.desired, calm.desired);
@@ -256,22 +257,22 @@ fn triggers_on_kv_alone_miss_an_overload_of_prompts() {
     let hpa = |metric: &str| {
         course(&fleet(pool, &format!("policy: hpa, hpa: {{metrics: [{{{metric}}}]}}")), &spec)
     };
-    let by_queue = [
-        wva(""),
-        hpa("type: average-value, signal: in_flight_tokens, target: 10000"),
-        hpa("type: average-value, signal: in_flight, target: 2"),
-    ];
-    for told in &by_queue {
-        assert!(told.within_slo() > 0.99, "{} {:?}", told.within_slo(), told.desired);
+    for metric in ["signal: in_flight_tokens, target: 10000", "signal: in_flight, target: 2"] {
+        let told = hpa(&format!("type: average-value, {metric}"));
+        assert!(told.within_slo() > 0.999, "{} {:?}", told.within_slo(), told.desired);
     }
+    // One more at a time, and one fewer whenever the queue is short: late, but not blind.
+    let by_queue = wva("");
+    assert!(by_queue.numbers().iter().any(|&number| number >= 6), "{:?}", by_queue.desired);
+    assert!(by_queue.within_slo() > 0.8, "{}", by_queue.within_slo());
     let by_kv = [
         wva(", queue_length_threshold: 1000000000, queue_spare_trigger: 0"),
         hpa("type: pods, signal: kv_utilization, target: 0.5"),
     ];
     for missed in &by_kv {
         assert!(missed.numbers().iter().all(|&number| number <= 2), "{:?}", missed.desired);
-        assert!(missed.within_slo() < 0.5, "{}", missed.within_slo());
+        assert!(missed.within_slo() < 0.2, "{}", missed.within_slo());
         let kv = missed.outcome.kv_utilization_peak;
-        assert!(kv < 0.32, "{kv}");
+        assert!(kv < 0.01, "{kv}");
     }
 }
