@@ -289,13 +289,10 @@ pub fn autoscaler(scaling: &Autoscaling, foresight: Foresight) -> Box<dyn Autosc
         ScalingPolicy::Scheduled(schedule) => Box::new(scheduled::Scheduled::new(schedule)),
         ScalingPolicy::Thresholds(rules) => Box::new(thresholds::Rules::new(rules)),
         ScalingPolicy::Oracle(oracle) => Box::new(oracle::Clairvoyant::new(*oracle, foresight)),
-        ScalingPolicy::Hpa(hpa) => hpa.start(scaling.interval),
-        ScalingPolicy::Keda(keda) => keda.start(scaling.interval),
-        ScalingPolicy::Knative(knative) => knative.start(scaling.interval),
-        ScalingPolicy::RayServe(ray) => ray.start(scaling.interval),
-        ScalingPolicy::SkyServe(sky) => sky.start(scaling.interval),
-        ScalingPolicy::Aibrix(aibrix) => aibrix.start(scaling.interval),
-        ScalingPolicy::Wva(wva) => wva.start(scaling.interval),
+        other => {
+            let controller = other.controller().expect("all others are controllers");
+            controller.start(scaling.interval)
+        }
     }
 }
 

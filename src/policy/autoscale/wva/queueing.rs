@@ -109,7 +109,7 @@ fn equilibrium(rates: &[f64], queue: u32, arrivals: f64) -> Equilibrium {
     }
     // With a full batch each waiting request is `ratio` times as likely as one fewer.
     let (batch, ratio) = (rates.len() as f64, arrivals / rates[rates.len() - 1]);
-    let (room, spare, last) = (f64::from(queue), 1.0 - ratio, ratio.powi(queue as i32));
+    let (room, spare, last) = (f64::from(queue), 1.0 - ratio, ratio.powf(f64::from(queue)));
     let full = weight * ratio * (1.0 - last) / spare;
     let waiting =
         weight * ratio * (1.0 - (room + 1.0) * last + room * last * ratio) / (spare * spare);
