@@ -15,7 +15,7 @@ use blis_opt::policy::autoscale::{
     autoscaler, policy_names,
 };
 use blis_opt::policy::signals::{
-    EngineSample, Pass, PoolSample, Quantiles, Sample, Samples, TokenCost,
+    Answered, EngineSample, Pass, PoolSample, Quantiles, Sample, Samples, TokenCost,
 };
 use blis_opt::policy::{PolicyBundle, read_bundle};
 use blis_opt::scenario::{Conditions, Fault, InFlight, Strike, Victim};
@@ -391,8 +391,12 @@ impl World {
         let arrivals = up_to(2_000);
         self.sample.arrivals += arrivals;
         self.sample.prompt_tokens += arrivals * (1 + up_to(900));
-        self.sample.answered += arrivals / 2;
-        self.sample.answer_tokens += arrivals / 2 * (1 + up_to(900));
+        let requests = arrivals / 2;
+        self.sample.answered = Answered {
+            requests,
+            prompt_tokens: requests * (1 + up_to(900)),
+            output_tokens: requests * (1 + up_to(900)),
+        };
         self.sample.held = up_to(30);
         for bins in [&mut self.sample.ttft, &mut self.sample.tpot, &mut self.sample.e2e] {
             *bins = Bins::new(&[]);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use blis_opt::base::{SimTime, Span};
 use blis_opt::config::{Defaults, Problems, parse};
+use blis_opt::policy::autoscale::Reason;
 use blis_opt::policy::{PolicyBundle, read_bundle};
 use blis_opt::scenario::Conditions;
 use blis_opt::sim::fleet_outcome::{Happening, Interval};
@@ -89,6 +90,20 @@ impl Course {
         let numbers = self.numbers();
         let ways: Vec<bool> = numbers.windows(2).map(|pair| pair[1] > pair[0]).collect();
         ways.windows(2).filter(|pair| pair[0] != pair[1]).count()
+    }
+
+    /// When the controller ordered more, and when fewer, while it panicked; in seconds.
+    fn panics(&self) -> (Vec<u64>, Vec<u64>) {
+        let (mut ups, mut downs) = (Vec::new(), Vec::new());
+        for event in &self.outcome.fleet.as_ref().expect("it changes").events {
+            match event.what {
+                Happening::ScaleUp { reason: Reason::Panicked { .. }, .. } => &mut ups,
+                Happening::ScaleDown { reason: Reason::Panicked { .. }, .. } => &mut downs,
+                _ => continue,
+            }
+            .push(event.at.as_us() / 1_000_000);
+        }
+        (ups, downs)
     }
 
     /// Hours of instances that were paid for.
@@ -198,9 +213,46 @@ fn knative_panics_in_a_surge_and_never_shrinks_before_it_is_over() {
     let fewer = |pair: &&[(u64, i64)]| pair[0].0 > 180 && pair[1].1 < pair[0].1;
     let shrank = panicked.desired.windows(2).find(fewer).expect("it ends")[1].0;
     assert!((181..215).contains(&at(most)), "{:?}", panicked.desired);
-    // It was over the threshold for the last time shortly before it had most.
-    assert!(shrank >= at(most) + 50, "{:?}", panicked.desired);
+    let (ups, downs) = panicked.panics();
+    assert!(ups.len() >= 2 && downs.is_empty(), "{ups:?} {downs:?}");
+    let began = *ups.iter().find(|&&at| at > 180).expect("it panics in the surge");
+    assert!(shrank > began + 60, "a stable window after {began}: {shrank}");
     let calm = with(", panic_threshold: 10");
     let later = calm.desired.iter().find(|&&(_, number)| number >= most).map_or(u64::MAX, |x| x.0);
     assert!(later > at(most), "{:?} {:?}", panicked.desired, calm.desired);
+}
+
+#[test]
+fn triggers_on_kv_alone_miss_an_overload_of_prompts() {
+    // An instance computes 8 prompts per second.
+    let lengths = "prompt_tokens: 6000\noutput_tokens: 2\nslo: {default: {ttft: 2s}}\n";
+    let rise = "rate: 10\nduration: 40m\nprofile: [{at: 0m, factor: 0.8}, \
+                {at: 5m, factor: 0.8}, {at: 25m, factor: 4}, {at: 40m, factor: 4}]";
+    let spec = workload_of(&format!("{rise}\n{lengths}"));
+    let pool = "instances: 2, min_instances: 2, max_instances: 12, start_up: 60s";
+    let wva = |keys: &str| {
+        let wva = format!("analyzer: saturation-v1{keys}");
+        course(&fleet(pool, &format!("policy: wva, wva: {{{wva}}}")), &spec)
+    };
+    let hpa = |metric: &str| {
+        course(&fleet(pool, &format!("policy: hpa, hpa: {{metrics: [{{{metric}}}]}}")), &spec)
+    };
+    for metric in ["signal: in_flight_tokens, target: 10000", "signal: in_flight, target: 2"] {
+        let told = hpa(&format!("type: average-value, {metric}"));
+        assert!(told.within_slo() > 0.999, "{} {:?}", told.within_slo(), told.desired);
+    }
+    // One more at a time, and one fewer whenever the queue is short: late, but not blind.
+    let by_queue = wva("");
+    assert!(by_queue.numbers().iter().any(|&number| number >= 6), "{:?}", by_queue.desired);
+    assert!(by_queue.within_slo() > 0.8, "{}", by_queue.within_slo());
+    let by_kv = [
+        wva(", queue_length_threshold: 1000000000, queue_spare_trigger: 0"),
+        hpa("type: pods, signal: kv_utilization, target: 0.5"),
+    ];
+    for missed in &by_kv {
+        assert!(missed.numbers().iter().all(|&number| number <= 2), "{:?}", missed.desired);
+        assert!(missed.within_slo() < 0.2, "{}", missed.within_slo());
+        let kv = missed.outcome.kv_utilization_peak;
+        assert!(kv < 0.01, "{kv}");
+    }
 }

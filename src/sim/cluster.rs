@@ -119,7 +119,7 @@ fn run_to_end<S: Source>(
     let router = router(&bundle.routing, places, bundle.signals.prefix_index_blocks);
     let timeline = (scratch.collect.window(), options.timeline);
     let moving = Moving::new(bundle, conditions, &mut source, timeline);
-    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.reads_answers());
+    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.watches_requests());
     scratch.collect.watch.reset(watched.map(|scaling| scaling.quantiles));
     let mut cluster = Cluster {
         bundle,

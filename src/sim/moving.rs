@@ -7,7 +7,7 @@ use crate::base::{Delay, Rng, SimTime, Span, Stream};
 use crate::policy::autoscale::{
     Autoscaler, Autoscaling, FleetView, Foresight, ScaleOrder, autoscaler,
 };
-use crate::policy::signals::{PoolSample, Sample, Samples, TokenCost};
+use crate::policy::signals::{InstanceSample, PoolSample, Sample, Samples, TokenCost};
 use crate::policy::{PolicyBundle, Pool};
 use crate::scenario::{Conditions, Strike};
 use crate::sim::cluster::{Cluster, Scratch};
@@ -426,11 +426,28 @@ impl<'a, S: Source> Cluster<'a, S> {
         let reads_engines = self.moving().scaling.is_some_and(Autoscaling::reads_engines);
         let mut sample =
             Sample { at: now, pools: vec![PoolSample::default(); pools], ..Sample::default() };
+        let scaling = self.moving().scaling;
+        let block_size = u64::from(self.bundle.block_size);
+        let by_instance = scaling.is_some_and(Autoscaling::watches_instances);
         for place in 0..self.s.engines.len() {
             let gauges = self.s.engines[place].gauges(now, self.begun(place, now), &self.s.slots);
             let at = &self.fleet().places[place];
             let (pool, state, serves) = (at.pool as usize, at.state, at.serves());
+            let (launched, entered) = (at.launched, at.entered);
             let kv = self.s.engines[place].kv.used() + self.s.engines[place].kv.free();
+            if by_instance && matches!(state, State::Starting | State::Ready) {
+                let is_ready = state == State::Ready;
+                sample.instances.push(InstanceSample {
+                    pool: pool as u32,
+                    place: place as u32,
+                    launched,
+                    ready_since: is_ready.then_some(entered),
+                    waiting: gauges.waiting,
+                    kv_used: gauges.kv_used * block_size,
+                    kv_total: if is_ready { u64::from(kv) * block_size } else { 0 },
+                    busy_ps: u128::from(gauges.busy.as_ps()),
+                });
+            }
             let pool = &mut sample.pools[pool];
             pool.busy_ps += u128::from(gauges.busy.as_ps());
             pool.prefill_tokens += gauges.prefill_tokens;

@@ -20,7 +20,8 @@ use blis_opt::search::{
 };
 
 pub use simulated::{
-    KEPT, KEPT_SEEDS, SIMULATED, SWEPT, Simulated, Swept, TRUTH_SEEDS, every_candidate, folder, write_row,
+    KEPT, KEPT_SEEDS, SIMULATED, SWEPT, Simulated, Swept, TRUTH_SEEDS, every_candidate, folder,
+    write_row,
 };
 
 /// What a candidate is in truth.

@@ -2,7 +2,7 @@
 
 use super::{
     Aibrix, Autoscaling, Combine, CooldownFrom, Drain, Dynamo, Hpa, Keda, Knative, Oracle,
-    RayServe, Rule, ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds,
+    RayServe, Rule, ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds, Wva,
 };
 use crate::base::Span;
 use crate::config::{Bounds, DAY, Fields, Node, Position, Problems, did_you_mean};
@@ -39,9 +39,10 @@ enum PolicyName {
     SkyServe,
     Aibrix(Strategy),
     Dynamo,
+    Wva,
 }
 
-const POLICIES: [(&str, PolicyName); 12] = [
+const POLICIES: [(&str, PolicyName); 13] = [
     ("none", PolicyName::None),
     ("scheduled", PolicyName::Scheduled),
     ("thresholds", PolicyName::Thresholds),
@@ -54,6 +55,7 @@ const POLICIES: [(&str, PolicyName); 12] = [
     ("aibrix-kpa", PolicyName::Aibrix(Strategy::Kpa)),
     ("aibrix-apa", PolicyName::Aibrix(Strategy::Apa)),
     ("dynamo-planner", PolicyName::Dynamo),
+    ("wva", PolicyName::Wva),
 ];
 
 /// What `autoscaling.policy` may be, but for `none`.
@@ -157,6 +159,7 @@ fn read_policy(
     let strategy = if let PolicyName::Aibrix(strategy) = name { Some(strategy) } else { None };
     let aibrix = Aibrix::read(fields, usual, strategy);
     let dynamo = Dynamo::read(fields, usual, pools);
+    let wva = Wva::read(fields, usual, pools);
     match name {
         PolicyName::None => None,
         PolicyName::Scheduled => schedule.map(ScalingPolicy::Scheduled),
@@ -169,6 +172,7 @@ fn read_policy(
         PolicyName::SkyServe => sky.map(ScalingPolicy::SkyServe),
         PolicyName::Aibrix(_) => aibrix.map(ScalingPolicy::Aibrix),
         PolicyName::Dynamo => Some(ScalingPolicy::Dynamo(dynamo)),
+        PolicyName::Wva => Some(ScalingPolicy::Wva(wva)),
     }
 }
 

@@ -6,14 +6,13 @@ use crate::policy::autoscale::{
     autoscaler,
 };
 use crate::policy::signals::{
-    EngineSample, PoolSample, Sample, Samples, TokenCost, empty_latencies,
+    Answered, EngineSample, InstanceSample, PoolSample, Sample, Samples, TokenCost, empty_latencies,
 };
 
 use super::super::fleet_outcome::{FleetEvent, Happening};
-use super::super::outcome::RequestState;
+use super::Setting;
 use super::cluster::{Cluster, Kind};
 use super::fleet::State;
-use super::{Request, Setting};
 
 /// What is decided about one pool.
 #[derive(Clone, Default)]
@@ -100,30 +99,68 @@ impl Cluster<'_> {
     pub fn scrape(&mut self, now: SimTime) {
         let again = now + self.autoscaling().scrape_interval;
         let [mut ttft, mut tpot, mut e2e] = empty_latencies(self.autoscaling().quantiles);
+        let mut answered = Answered::default();
         for observed in &self.observed {
             if observed.at <= now {
+                if observed.which == 2 && self.autoscaling().watches_requests() {
+                    let request = &self.requests[observed.request];
+                    answered.add(request.input, request.output);
+                }
                 [&mut ttft, &mut tpot, &mut e2e][observed.which].add(observed.latency);
             }
         }
         self.observed.retain(|observed| observed.at > now);
         let pools = 0..self.setting.bundle.pools.len();
-        let answered = |request: &&Request| request.state == RequestState::Completed;
-        let answered: Vec<_> = self.requests.iter().filter(answered).collect();
         let sample = Sample {
             at: now,
             arrivals: self.attempts.len() as u64,
             prompt_tokens: self.prompt_tokens,
-            answered: answered.len() as u64,
-            answer_tokens: answered.iter().map(|request| u64::from(request.output)).sum(),
             engines: self.engine_samples(now),
             held: self.held.len() as u64,
             pools: pools.map(|pool| self.sample(now, pool)).collect(),
             ttft,
             tpot,
             e2e,
+            answered,
+            instances: self.instances(now),
         };
         self.control.samples.push(sample);
         self.events.insert((again, Kind::Scrape, 0, 0));
+    }
+
+    fn instances(&self, now: SimTime) -> Vec<InstanceSample> {
+        if !self.autoscaling().watches_instances() {
+            return Vec::new();
+        }
+        let block_size = u64::from(self.setting.bundle.block_size);
+        let mut instances = Vec::new();
+        for (at, place) in self.places.iter().enumerate() {
+            let times = |state| {
+                let entries = place.history.iter().rev();
+                entries.filter(move |(_, other)| *other == state).map(|&(since, _)| since).next()
+            };
+            if !matches!(place.state, State::Starting | State::Ready) {
+                continue;
+            }
+            let mut instance = InstanceSample {
+                pool: place.pool as u32,
+                place: at as u32,
+                launched: times(State::Starting).expect("it was launched"),
+                busy_ps: u128::from(place.totals.busy.as_ps()),
+                ..Default::default()
+            };
+            if place.is_ready() {
+                let engine = place.engine.as_ref().expect("it serves");
+                let under_way = engine.busy_until.since(now);
+                instance.ready_since = times(State::Ready);
+                instance.waiting = (engine.waiting.len() + engine.on_the_way.len()) as u64;
+                instance.kv_used = u64::from(engine.kv.used()) * block_size;
+                instance.kv_total = u64::from(engine.kv.total()) * block_size;
+                instance.busy_ps += u128::from((engine.busy - under_way).as_ps());
+            }
+            instances.push(instance);
+        }
+        instances
     }
 
     fn sample(&self, now: SimTime, pool: usize) -> PoolSample {

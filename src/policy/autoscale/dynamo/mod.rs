@@ -274,8 +274,8 @@ impl Dynamo {
 }
 
 impl Controller for Dynamo {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {

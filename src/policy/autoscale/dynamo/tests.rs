@@ -3,7 +3,7 @@ use super::*;
 use crate::config::{Defaults, Problems, parse};
 use crate::policy::autoscale::{Action, Autoscaling, PoolView, ScalingPolicy};
 use crate::policy::read_bundle;
-use crate::policy::signals::{Pass, PoolSample, Sample, Samples};
+use crate::policy::signals::{Answered, Pass, PoolSample, Sample, Samples};
 
 fn seconds(seconds: u64) -> Span {
     Span::from_us(seconds * 1_000_000)
@@ -137,8 +137,11 @@ impl Bench {
             at: SimTime::ZERO + seconds(self.at),
             arrivals: self.requests,
             prompt_tokens: 1000 * self.requests,
-            answered: self.requests,
-            answer_tokens: 100 * self.requests,
+            answered: Answered {
+                requests: 5 * rps,
+                prompt_tokens: 5000 * rps,
+                output_tokens: 500 * rps,
+            },
             pools: vec![PoolSample::default()],
             engines: engines.to_vec(),
             ..Sample::default()
