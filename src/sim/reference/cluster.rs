@@ -8,7 +8,7 @@ use super::super::fleet_outcome::FleetEvent;
 use super::super::outcome::{RequestState, StepRecord};
 use super::engine::Engine;
 use super::fleet::Place;
-use super::router::Router;
+use super::router::{Router, Sight};
 use super::scaling::{Control, Observed};
 use super::{Request, Setting};
 
@@ -232,7 +232,15 @@ impl<'a> Cluster<'a> {
         let ready = |&place: &usize| self.places.get(place).is_some_and(Place::is_ready);
         let chosen = match self.setting.pinned(id).filter(ready) {
             Some(place) => place,
-            None => self.router.route(&self.setting, &self.places, id),
+            None => {
+                let sight = Sight {
+                    setting: &self.setting,
+                    places: &self.places,
+                    requests: &self.requests,
+                    request: id,
+                };
+                self.router.route(&sight)
+            }
         };
         self.requests[id].routed = Some(now);
         self.requests[id].instance = Some(chosen);
