@@ -11,6 +11,8 @@ mod golden;
 mod laws;
 mod moving;
 mod redundancy;
+mod router_contract;
+mod router_findings;
 mod samplers;
 mod scenarios;
 mod search_spaces;

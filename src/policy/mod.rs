@@ -17,4 +17,5 @@ pub mod view;
 
 pub use bundle::{Admission, Batching, PolicyBundle, Pool, Priority, Scheduler, Signals, StartUp};
 pub use read::read_bundle;
+pub use read_routing::routing_names;
 pub use routing::{F5, F5Mode, Picker, Routing, ScorerKind, Weights};

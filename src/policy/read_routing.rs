@@ -50,9 +50,15 @@ const NAMES: [(&str, Name); 9] = [
     ("session-affinity", Name::SessionAffinity),
 ];
 
-/// How scored instances are picked, with what the bundle has for it.
+/// The names that `routing.policy` may have.
+pub fn routing_names() -> Vec<&'static str> {
+    let plain = NAMES.iter().map(|(name, _)| *name);
+    plain.chain(F5Mode::ALL.iter().map(|(name, ..)| *name)).collect()
+}
+
+/// How scored instances are picked; whether by chance.
 const PICKERS: [(&str, bool); 2] = [("max-score", false), ("weighted-random", true)];
-/// Who is taken among equals.
+/// Who is taken among equals; whether by chance.
 const TIES: [(&str, bool); 2] = [("lowest-index", false), ("random", true)];
 
 /// The routing policy, the size of its prefix index and its latency.
@@ -225,8 +231,7 @@ mod tests {
 
     #[test]
     fn every_name_is_a_policy() {
-        let names = NAMES.iter().map(|(name, _)| *name);
-        for name in names.chain(F5Mode::ALL.iter().map(|(name, ..)| *name)) {
+        for name in routing_names() {
             routing(&format!("policy: {name}"));
         }
         let weights = Weights::Capacity;
