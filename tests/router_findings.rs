@@ -71,16 +71,18 @@ impl Setting {
     }
 
     fn workload(&self, users: u32) -> WorkloadSpec {
-        let mut text = format!(
-            "horizon: 8m\nclients:\n  - {{id: main, slo_class: interactive, concurrency: {users}, \
-             {LENGTHS}}}\n"
-        );
-        for at in 0..self.background {
-            text += &format!(
+        let busy = |at: u32| {
+            format!(
                 "  - {{id: busy-{at}, slo_class: batch, concurrency: 50, pinned_instance: {at}, \
                  {LENGTHS}}}\n"
-            );
-        }
+            )
+        };
+        let background: Vec<String> = (0..self.background).map(busy).collect();
+        let text = format!(
+            "horizon: 8m\nclients:\n  - {{id: main, slo_class: interactive, concurrency: {users}, \
+             {LENGTHS}}}\n{}",
+            background.concat()
+        );
         read(&text, |node, problems| WorkloadSpec::read(node, Defaults::embedded(), problems))
     }
 

@@ -147,7 +147,9 @@ fn logarithm_of_cache(values: &mut [f64]) {
 /// From 0.15 to 0.95 by the logarithm of one more over the least.
 fn logarithm_of_running(values: &mut [f64]) {
     let Some((least, _)) = range(values) else { return values.fill(0.5) };
-    values.iter_mut().for_each(|value| *value += 1.0);
+    for value in &mut *values {
+        *value += 1.0;
+    }
     logarithm(values, least + 1.0, 0.15);
 }
 
@@ -165,7 +167,9 @@ fn distribution_of_waiting(values: &mut [f64]) {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);
     if values.len() > 1 && most > 10.0 * least {
-        values.iter_mut().for_each(|value| *value = (*value + 1.0).ln());
+        for value in &mut *values {
+            *value = (*value + 1.0).ln();
+        }
     }
     distribution(values, 1.0, None);
 }
@@ -206,8 +210,8 @@ pub fn proportional(scores: &[f64], rng: &mut Rng) -> Option<usize> {
     let Some(last) = positive.next_back() else { return Some(first) };
     let point = rng.uniform() * scores.iter().sum::<f64>();
     let mut sum = 0.0;
-    for at in first..last {
-        sum += scores[at];
+    for (at, score) in scores.iter().enumerate().take(last) {
+        sum += score;
         if point < sum {
             return Some(at);
         }

@@ -210,7 +210,9 @@ mod tests {
         let mut cold = ColdPrompts::new(4);
         let ranks = [1.0, 1.0 - 1.0 / 3.0, 1.0 - 2.0 / 3.0, 0.0];
         let rank = |cold: &mut ColdPrompts, sent: &[usize]| {
-            sent.iter().for_each(|&at| cold.sent(&fixture.cluster(), at));
+            for &at in sent {
+                cold.sent(&fixture.cluster(), at);
+            }
             cold.rank(&fixture.cluster());
             cold.scores.clone()
         };

@@ -230,18 +230,11 @@ impl<'a> Cluster<'a> {
             return;
         }
         let ready = |&place: &usize| self.places.get(place).is_some_and(Place::is_ready);
-        let chosen = match self.setting.pinned(id).filter(ready) {
-            Some(place) => place,
-            None => {
-                let sight = Sight {
-                    setting: &self.setting,
-                    places: &self.places,
-                    requests: &self.requests,
-                    request: id,
-                };
-                self.router.route(&sight)
-            }
-        };
+        let chosen = self.setting.pinned(id).filter(ready);
+        let chosen = chosen.unwrap_or_else(|| {
+            let Self { setting, places, requests, .. } = self;
+            self.router.route(&Sight { setting, places, requests, request: id })
+        });
         self.requests[id].routed = Some(now);
         self.requests[id].instance = Some(chosen);
         let engine = self.places[chosen].engine.as_mut().expect("it is ready");
