@@ -446,6 +446,13 @@ fn time_has_no_unit() {
             pool.latency.alpha = pool.latency.alpha.map(f64::round);
             pool.latency.beta = pool.latency.beta.map(f64::round);
         }
+        if let Routing::WeightedRoundRobin(weights) | Routing::LeastConnections(weights) =
+            &mut one.bundle.routing
+            && *weights == Weights::Capacity
+        {
+            // A third of a rate is no number of the machine either.
+            *weights = Weights::Equal;
+        }
         for factor in [2, 3, 8] {
             let token_bucket = matches!(one.bundle.admission, Admission::TokenBucket { .. });
             if factor == 3 && token_bucket {
@@ -491,6 +498,7 @@ fn slowed(scenario: &Scenario, factor: u64) -> Scenario {
     span(&mut bundle.admission_latency);
     span(&mut bundle.routing_latency);
     span(&mut bundle.signals.kv_utilization_refresh);
+    span(&mut bundle.signals.metrics_fetch_interval);
     for pool in &mut bundle.pools {
         pool.latency.alpha = pool.latency.alpha.map(|us| us * factor as f64);
         pool.latency.beta = pool.latency.beta.map(|us| us * factor as f64);

@@ -283,3 +283,50 @@ fn no_router_knows_how_long_answers_will_be() {
         assert_eq!(routes(&one), routes(&other), "{name}");
     }
 }
+
+/// All that can be said about a router.
+const EVERYTHING: &str = "
+pools: {a: {instances: 2}, b: {instances: 2}}
+routing:
+  policy: POLICY
+  scorers: [{name: waiting-requests, weight: 1}, {name: load-aware, weight: 1, threshold: 128}]
+  picker: max-score
+  ties: lowest-index
+  choices: 2
+  weights: {a: 1, b: 1}
+  f5: {w_a: 0.2, w_b: 0.8, w_g: 0.2, transition_point: 30, steepness: 1}
+signals: {metrics_fetch_interval: 3s}
+";
+
+#[test]
+fn every_knob_of_a_router_can_be_turned_by_a_search() {
+    let knobs = [
+        ("weighted", "routing.scorers.waiting-requests.weight", "2"),
+        ("weighted", "routing.scorers.load-aware.threshold", "64"),
+        ("weighted", "routing.picker", "weighted-random"),
+        ("weighted", "routing.ties", "random"),
+        ("weighted", "signals.metrics_fetch_interval", "10s"),
+        ("least-outstanding-requests", "routing.choices", "3"),
+        ("least-connections", "routing.weights.b", "2.5"),
+        ("weighted-round-robin", "routing.weights", "capacity"),
+        ("f5-s1", "routing.f5.w_a", "0.5"),
+        ("f5-s1", "routing.f5.w_b", "0.5"),
+        ("f5-s2-enhanced", "routing.f5.w_g", "0.5"),
+        ("f5-s2-dynamic-waiting", "routing.f5.transition_point", "15"),
+        ("f5-s2-dynamic-waiting", "routing.f5.steepness", "2"),
+    ];
+    for (policy, path, value) in knobs {
+        let mut problems = Problems::new();
+        let text = EVERYTHING.replace("POLICY", policy);
+        let plain = parse("plain.yaml", &text, &mut problems).expect("valid YAML");
+        let value = parse("value.yaml", value, &mut problems).expect("valid YAML").value;
+        let mut turned = plain.clone();
+        assert!(turned.set(path, value), "{path} is in the template");
+        let read = |node, problems: &mut Problems| {
+            read_bundle(node, Defaults::embedded(), problems).expect("valid")
+        };
+        let (plain, turned) = (read(&plain, &mut problems), read(&turned, &mut problems));
+        let differs = plain.routing != turned.routing || plain.signals != turned.signals;
+        assert!(differs, "{path} of {policy}");
+    }
+}

@@ -244,7 +244,8 @@ mod tests {
     fn scorers_have_thresholds_of_their_own_where_they_have_any() {
         let read = routing(
             "policy: weighted, picker: weighted-random, \
-             scorers: [{name: load-aware, weight: 2, threshold: 64}, {name: token-load, weight: 1}]",
+             scorers: [{name: load-aware, weight: 2, threshold: 64}, \
+             {name: token-load, weight: 1}]",
         );
         let scorers = vec![
             (ScorerKind::LoadAware { threshold: 64 }, 2.0),
