@@ -14,6 +14,8 @@ mod gpu_utilization;
 mod laws;
 mod moving;
 mod redundancy;
+mod router_contract;
+mod router_findings;
 mod samplers;
 mod scenarios;
 mod search_bench;

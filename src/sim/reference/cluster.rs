@@ -8,7 +8,7 @@ use super::super::fleet_outcome::FleetEvent;
 use super::super::outcome::{RequestState, StepRecord};
 use super::engine::Engine;
 use super::fleet::Place;
-use super::router::Router;
+use super::router::{Router, Sight};
 use super::scaling::{Control, Observed};
 use super::{Request, Setting};
 
@@ -234,10 +234,11 @@ impl<'a> Cluster<'a> {
             return;
         }
         let ready = |&place: &usize| self.places.get(place).is_some_and(Place::is_ready);
-        let chosen = match self.setting.pinned(id).filter(ready) {
-            Some(place) => place,
-            None => self.router.route(&self.setting, &self.places, id),
-        };
+        let chosen = self.setting.pinned(id).filter(ready);
+        let chosen = chosen.unwrap_or_else(|| {
+            let Self { setting, places, requests, .. } = self;
+            self.router.route(&Sight { setting, places, requests, request: id })
+        });
         self.requests[id].routed = Some(now);
         self.requests[id].instance = Some(chosen);
         let engine = self.places[chosen].engine.as_mut().expect("it is ready");
