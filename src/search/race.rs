@@ -54,7 +54,7 @@ impl<'a> Race<'a> {
     /// each time, all in the end.
     pub fn looks(seeds: usize) -> Vec<usize> {
         let mut looks: Vec<usize> =
-            (0..).map(|power| 1 << power).take_while(|&n| n < seeds).collect();
+            (0..usize::BITS).map(|power| 1 << power).take_while(|&n| n < seeds).collect();
         looks.push(seeds);
         looks
     }
