@@ -12,18 +12,22 @@
 
 pub mod candidate;
 pub mod capacity;
+pub mod certificate;
 pub mod cube;
 pub mod dialogue;
 pub mod error;
 pub mod evaluate;
+mod finalists;
 pub mod fleet;
 mod fleet_metrics;
+pub mod fresh;
 mod identity;
 mod jobs;
 pub mod journal;
 pub mod metric;
 pub mod objective;
 pub mod pareto;
+pub mod promise;
 pub mod propose;
 pub mod race;
 pub mod read;
@@ -36,6 +40,7 @@ pub mod score;
 pub mod setting;
 pub mod simulated;
 pub mod space;
+pub mod spending;
 pub mod state;
 pub mod study;
 pub mod template;
@@ -43,18 +48,21 @@ mod verify;
 
 pub use candidate::{Candidate, KnobValue};
 pub use capacity::{capacities, capacity_rps};
+pub use certificate::{Neighbour, Outcome};
 pub use error::StudyError;
 pub use evaluate::{Evaluator, Foresight, Foretold, Job, Run, Sink, Stop};
+pub use fresh::{Finding, Verification};
 pub use journal::SearchEnd;
 pub use metric::{Better, Figures, MetricName};
 pub use objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
+pub use promise::Basis;
 pub use propose::{Origin, Proposal, Proposer, ProposerKind};
 pub use read::{ReadFile, Source, SourceRole, SpaceFile, open_beside, read_space};
 pub use runs::{Offer, RunLength, RunWishes, run_length};
 pub use score::{ConstraintScore, Score};
 pub use simulated::SimulatedEvaluator;
-pub use space::{Budget, Condition, Domain, Knob, SearchSpace, Seeds, Unit};
-pub use state::{StudyState, Trial, Verification};
+pub use space::{Budget, Condition, Domain, Knob, Proof, SearchSpace, Seeds, Unit};
+pub use state::{StudyState, Trial};
 pub use study::{
     Limits, Mode, NoObserver, Observer, Phase, Progress, Study, StudyEnd, StudyOptions,
 };
