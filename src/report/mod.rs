@@ -3,7 +3,8 @@
 //! Everything here is a pure function from outcomes or a journal to text; only `cli` writes it
 //! anywhere.
 
-pub mod cost;
+pub mod certificate;
+mod cost;
 pub mod derived;
 pub mod estimate;
 mod events;

@@ -202,10 +202,16 @@ impl StudyState {
             return Outcome::Settled(why);
         }
         let Some(trial) = self.trial_of(&neighbour.candidate) else { return Outcome::Untried };
-        if let Some(met) = self.verifications.iter().rev().find(|met| met.trial == trial.index) {
-            return Outcome::Met(met);
+        let above = self.above(space, trial, round.winner);
+        match self.verifications.iter().rev().find(|met| met.trial == trial.index) {
+            // It was the winner before this one, which is better.
+            Some(met) if met.found == Finding::Kept => {
+                return Outcome::NoBetter(trial, above.unwrap_or(0.0).max(0.0));
+            }
+            Some(met) => return Outcome::Met(met),
+            None => {}
         }
-        match self.above(space, trial, round.winner) {
+        match above {
             _ if !trial.score.feasible => Outcome::Broken(trial),
             Some(above) if above >= 0.0 => Outcome::NoBetter(trial, above),
             _ => Outcome::Unproven(trial),
@@ -215,8 +221,8 @@ impl StudyState {
     /// Whether every neighbour of the winner was tried, or need not be.
     pub fn is_certified(&self, space: &SearchSpace) -> bool {
         let failed = |outcome: &Outcome<'_>| match outcome {
-            Outcome::Settled(_) | Outcome::Broken(_) | Outcome::NoBetter(..) => true,
-            Outcome::Met(met) => met.found != Finding::Kept,
+            Outcome::Settled(_) | Outcome::Broken(_) => true,
+            Outcome::NoBetter(..) | Outcome::Met(_) => true,
             Outcome::Unproven(_) | Outcome::Untried => false,
         };
         let outcomes = self.outcomes(space);

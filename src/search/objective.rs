@@ -107,6 +107,14 @@ impl Constraint {
         }
     }
 
+    /// How far `value` is inside of the limit; negative outside.
+    pub fn margin(&self, value: f64) -> f64 {
+        match self.bound {
+            Bound::AtMost => self.limit - value,
+            Bound::AtLeast => value - self.limit,
+        }
+    }
+
     /// Whether `value` is on the right side.
     pub fn holds(&self, value: f64) -> bool {
         match self.bound {

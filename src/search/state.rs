@@ -218,6 +218,11 @@ impl StudyState {
         &self.trials[..self.searched_trials.unwrap_or(self.trials.len())]
     }
 
+    /// Runs on the seeds of the search, without those of the neighbours of winners.
+    pub fn search_runs(&self) -> usize {
+        self.search_trials().iter().map(|trial| trial.runs.len()).sum()
+    }
+
     /// The candidate that more fresh seeds have to decide on.
     pub fn open_verification(&self) -> Option<&Verification> {
         self.verifications.last().filter(|met| met.found == Finding::Open)

@@ -9,7 +9,6 @@ use super::jobs::{Course, Evaluated, evaluate};
 use super::journal::{Entry, ListedNeighbour, ProposedCandidate};
 use super::propose::Origin;
 use super::race::Race;
-use super::score::Score;
 use super::spending;
 use super::study::{Limits, Observer, Phase, Progress, Study, complete, score_json};
 
