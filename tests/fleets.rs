@@ -197,6 +197,8 @@ fn event_in_words(event: &FleetEvent) -> String {
         Happening::Noted => ("noted", None),
         Happening::Reclaimed { lost } => ("reclaimed", Some(format!(", {lost} lost"))),
         Happening::CapacityBack => ("capacity back", None),
+        Happening::OutOfRotation { ailment } => ("out of rotation", Some(format!(": {ailment}"))),
+        Happening::BackInRotation => ("back in rotation", None),
     };
     let mut words = vec![format!("{} {what}", seconds(event.at.as_us()))];
     if let Some(instance) = event.instance {

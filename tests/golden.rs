@@ -5,7 +5,7 @@
 
 use blis_opt::base::{ClientId, SimTime, Span};
 use blis_opt::latency::Blackbox;
-use blis_opt::policy::{
+use blis_opt::policy::{Gateway, 
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
 };
 use blis_opt::sim::outcome::{RequestRecord, RequestState};
@@ -143,6 +143,7 @@ fn bundle_of(config: &Config) -> PolicyBundle {
         },
         block_size: config.kv_cache.block_size_tokens,
         autoscaling: None,
+        gateway: Gateway::default(),
     }
 }
 

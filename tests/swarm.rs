@@ -8,7 +8,7 @@ mod fleets;
 
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream};
 use blis_opt::latency::Blackbox;
-use blis_opt::policy::{
+use blis_opt::policy::{Gateway, 
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
 };
 use blis_opt::scenario::Conditions;
@@ -340,6 +340,7 @@ fn bundle(dice: &mut Dice) -> PolicyBundle {
         },
         block_size,
         autoscaling: None,
+        gateway: Gateway::default(),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream, batch_means};
 use blis_opt::latency::Blackbox;
-use blis_opt::policy::{
+use blis_opt::policy::{Gateway, 
     Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, Signals,
 };
 use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate};
@@ -37,6 +37,7 @@ fn servers(servers: u32, beta: [f64; 3]) -> PolicyBundle {
         batching: Batching { max_running: 1, max_tokens: u32::MAX, long_prefill_threshold: 0 },
         block_size: 1024,
         autoscaling: None,
+        gateway: Gateway::default(),
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Stream {
     Faults = 12,
     /// Whom a reclaim takes; index: the fault and the instance.
     Reclaims = 13,
+    /// Whom a probabilistic admission refuses; index: the request and its attempt.
+    Admission = 20,
 }
 
 /// A deterministic random stream (xoshiro256++).

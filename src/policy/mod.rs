@@ -3,6 +3,10 @@
 pub mod admission;
 pub mod autoscale;
 pub mod bundle;
+pub mod degradation;
+pub mod flow_control;
+pub mod gateway;
+pub mod health;
 pub mod load;
 mod pools;
 pub mod prefix_index;
@@ -13,8 +17,10 @@ pub mod signals;
 mod start_up;
 pub mod view;
 
+pub use admission::Admission;
 pub use bundle::{
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
+    Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
     StartUp,
 };
+pub use gateway::Gateway;
 pub use read::read_bundle;

@@ -155,7 +155,7 @@ pub(crate) mod tests {
     use crate::base::Span;
     use crate::config::Market;
     use crate::latency::Blackbox;
-    use crate::policy::{
+    use crate::policy::{Gateway, 
         Admission, Batching, Pool, Priority, Routing, Scheduler, Signals, StartUp,
     };
 
@@ -189,6 +189,7 @@ pub(crate) mod tests {
             batching: Batching { max_running: 256, max_tokens: 2048, long_prefill_threshold: 0 },
             block_size: 16,
             autoscaling: None,
+            gateway: Gateway::default(),
         }
     }
 }

@@ -106,7 +106,7 @@ impl Engine {
             let live = &mut cx.slots[slot];
             if live.first_token != SimTime::NEVER && live.first_token > now {
                 live.first_token = SimTime::NEVER;
-                cx.collect.watch.left(live.id, now);
+                cx.collect.left(live.id, now);
             }
         }
     }
@@ -239,6 +239,33 @@ impl Engine {
         self.next_step
     }
 
+    /// The instance as a gateway sees it at `now`, when the steps before `begun` have begun; the
+    /// prompts of its requests are counted where there are `slots`.
+    pub fn gauge(
+        &self,
+        now: SimTime,
+        begun: SimTime,
+        slots: Option<&crate::sim::live::Slots>,
+    ) -> crate::policy::admission::Gauge {
+        let prompts = |slots: &crate::sim::live::Slots| {
+            self.everybody().map(|slot| u64::from(slots[slot].input)).sum()
+        };
+        crate::policy::admission::Gauge {
+            seen: now,
+            waiting: (self.wait.len() + self.pending.len() + self.drops.len()) as u32,
+            running: self.running(),
+            kv: self.kv_utilization_at(begun),
+            prompt_tokens: slots.map_or(0, prompts),
+        }
+    }
+
+    /// Those who wait, are on the way or in the batch.
+    fn everybody(&self) -> impl Iterator<Item = u32> {
+        let pending = self.pending.iter().map(|&Reverse((.., slot))| slot);
+        let drops = self.drops.iter().map(|&(.., slot)| slot);
+        self.wait.iter().chain(pending).chain(drops).chain(self.batch.iter())
+    }
+
     /// What the instance shows at `now`, when the steps before `begun` have begun.
     pub fn gauges(&self, now: SimTime, begun: SimTime, slots: &crate::sim::live::Slots) -> Gauges {
         let ahead = if self.run_length > 0 && begun > self.next_step {
@@ -253,12 +280,10 @@ impl Engine {
             let live = &slots[slot];
             u64::from(live.input.max(live.progress(steps)))
         };
-        let waiting = self.wait.iter().chain(self.pending.iter().map(|&Reverse((.., slot))| slot));
-        let waiting = waiting.chain(self.drops.iter().map(|&(.., slot)| slot));
         Gauges {
             waiting: (self.wait.len() + self.pending.len() + self.drops.len()) as u64,
             running: u64::from(self.running()),
-            in_flight_tokens: waiting.chain(self.batch.iter()).map(tokens).sum(),
+            in_flight_tokens: self.everybody().map(tokens).sum(),
             kv_used: u64::from(self.kv_used_at(begun)),
             busy: Span::from_ps(busy.as_ps() - end.since(now).as_ps().min(busy.as_ps())),
             prefill_tokens: self.prefill_tokens,

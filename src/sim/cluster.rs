@@ -4,7 +4,6 @@
 //! engines the lowest index.
 
 use crate::base::{SimTime, Span};
-use crate::policy::admission::{AdmissionPolicy, admission_policy};
 use crate::policy::load::Load;
 use crate::policy::queue::Ranking;
 use crate::policy::router::{Router, router};
@@ -14,10 +13,11 @@ use crate::scenario::Conditions;
 use crate::sim::agenda::Agenda;
 use crate::sim::collect::Collector;
 use crate::sim::engine::{Engine, EngineSetup};
+use crate::sim::gateway::Gate;
 use crate::sim::kv::{Holding, Naming};
 use crate::sim::live::{Live, NOWHERE, Phase, Slots};
 use crate::sim::moving::Moving;
-use crate::sim::outcome::{InstanceOutcome, Outcome, RequestState, RunOptions};
+use crate::sim::outcome::{InstanceOutcome, Outcome, RunOptions};
 use crate::sim::source::{Drawn, Listed, Source};
 use crate::workload::{Generator, Limits, NO_CHAIN, Request, Trace, WorkloadSpec};
 use std::cmp::Reverse;
@@ -46,7 +46,7 @@ pub struct Cluster<'a, S> {
     pub(super) source: S,
     pub(super) options: &'a RunOptions,
     pub(super) s: &'a mut Scratch,
-    admission: Box<dyn AdmissionPolicy>,
+    pub(super) gate: Gate<'a>,
     pub(super) router: Box<dyn Router>,
     reads_kv: bool,
     kv_refreshed: SimTime,
@@ -121,10 +121,13 @@ fn run_to_end<S: Source>(
     let moving = Moving::new(bundle, conditions, &mut source, timeline);
     let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.reads_latencies());
     scratch.collect.watch.reset(watched.map(|scaling| scaling.quantiles));
+    let gate = Gate::new(bundle, &source, conditions.seed);
+    scratch.collect.gate.reset(gate.is_active().then(|| gate.names()));
+    scratch.collect.health.reset(bundle.gateway.health_checks.as_ref(), places);
     let mut cluster = Cluster {
         bundle,
         options,
-        admission: admission_policy(&bundle.admission),
+        gate,
         reads_kv: router.needs_kv_utilization(),
         router,
         kv_refreshed: SimTime::ZERO,
@@ -164,6 +167,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
             kv_blocks: pool.kv_blocks,
             fcfs: bundle.scheduler == Scheduler::Fcfs,
             chained: source.is_chained(),
+            preempt_above: bundle.gateway.degradation.preempt_above,
         };
         for _ in 0..pool.max_instances {
             s.engines[id as usize].reset(id, &setup);
@@ -286,6 +290,9 @@ impl<S: Source> Cluster<'_, S> {
             instance: NOWHERE,
             input,
             output,
+            wanted: output,
+            gated: SimTime::NEVER,
+            routed: SimTime::NEVER,
             naming: Naming { id, chain, chain_blocks, cover },
             prompt_blocks: input / size,
             rank: self.ranking.rank(now, class, input),
@@ -301,7 +308,7 @@ impl<S: Source> Cluster<'_, S> {
         }
     }
 
-    fn view(live: &Live) -> RequestView {
+    pub(super) fn view(live: &Live) -> RequestView {
         RequestView {
             id: live.id,
             client: live.client,
@@ -337,18 +344,9 @@ impl<S: Source> Cluster<'_, S> {
     pub(super) fn on_admission(&mut self, now: SimTime) {
         self.refresh_kv(now);
         let Some((_, slot)) = self.s.admissions.pop_front() else { return };
-        let request = Self::view(&self.s.slots[slot]);
-        let Scratch { load, kv_utilization, chains, .. } = &*self.s;
-        let cluster = ClusterView { load, kv_utilization, chains, open: None };
-        if self.admission.admit(now, &request, &cluster) {
-            self.s.routings.push_back((now + self.bundle.routing_latency, slot));
-        } else if self.moving.is_some() {
-            self.end_attempt(slot, RequestState::Rejected, 0, now);
-        } else {
-            self.s.collect.rejected(&self.s.slots[slot], now);
-            let next = self.source.refused(request.id, now);
-            self.s.follow_ups.extend(next.map(Reverse));
-            self.s.slots.remove(slot);
+        match self.refusal(slot, now) {
+            None => self.pass(slot, now),
+            Some(refusal) => self.turn_away(slot, refusal, now),
         }
     }
 
@@ -361,10 +359,15 @@ impl<S: Source> Cluster<'_, S> {
     pub(super) fn route(&mut self, slot: u32, now: SimTime) {
         self.refresh_kv(now);
         if let Some(moving) = &mut self.moving
-            && !moving.any_open()
+            && !moving.may_route()
         {
+            let gated = &mut self.s.slots[slot].gated;
+            *gated = now.min(*gated);
             return moving.hold(slot);
         }
+        self.leave_gate(slot, now);
+        self.cap_output(slot, now);
+        let full = self.close_full(now);
         let request = Self::view(&self.s.slots[slot]);
         let Scratch { chains, load, kv_utilization, .. } = &*self.s;
         let open = self.moving.as_ref().map(|moving| moving.open.as_slice());
@@ -374,9 +377,11 @@ impl<S: Source> Cluster<'_, S> {
             Some(index) if index < load.len() && cluster.is_open(index) => index,
             _ => self.router.route(&request, &cluster).index(),
         };
+        self.reopen(full);
         let begun = self.begun(instance, now);
         self.with_engine(instance, |engine, cx| {
             cx.slots[slot].instance = instance as u32;
+            cx.slots[slot].routed = now;
             cx.collect.routed(&cx.slots[slot], instance as u32, now);
             cx.load.add(instance);
             engine.accept(slot, now, begun, cx);
@@ -397,7 +402,7 @@ impl<S: Source> Cluster<'_, S> {
         let queued = queues.into_iter().flatten().map(|&(_, slot)| slot);
         let waits =
             self.moving.iter().flat_map(|moving| moving.held().chain(moving.coming_again()));
-        for slot in queued.chain(waits) {
+        for slot in queued.chain(waits).chain(self.gate.waiting()) {
             self.s.collect.cut(&self.s.slots[slot], None, false);
         }
         let is_cut = !self.s.slots.is_empty() || !self.s.follow_ups.is_empty();

@@ -1,18 +1,16 @@
-//! Admission and routing over what is known of the instances.
+//! Routing over what is known of the instances.
 
 use std::collections::BTreeMap;
 
 use crate::base::SimTime;
-use crate::policy::{Admission, Routing, ScorerKind};
+use crate::policy::{Routing, ScorerKind};
 
 use super::Setting;
 use super::fleet::Place;
 use super::kv::Key;
 
-/// The cluster's front door: what it remembers between decisions.
+/// The router: what it remembers between decisions.
 pub(super) struct Router {
-    /// Tokens in the bucket, and when they were last counted.
-    bucket: (f64, SimTime),
     /// Share of KV blocks in use per instance as last seen, and when that was.
     kv_seen: (Vec<f64>, SimTime),
     /// Where it looks first for the next in turn.
@@ -26,13 +24,8 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub fn new(setting: &Setting, instances: usize) -> Self {
-        let capacity = match setting.bundle.admission {
-            Admission::TokenBucket { capacity, .. } => capacity,
-            Admission::AlwaysAdmit | Admission::RejectAll => 0.0,
-        };
+    pub fn new(instances: usize) -> Self {
         Self {
-            bucket: (capacity, SimTime::ZERO),
             kv_seen: (vec![0.0; instances], SimTime::ZERO),
             turn: 0,
             sent: vec![Vec::new(); instances],
@@ -61,28 +54,6 @@ impl Router {
     pub fn forget(&mut self, place: usize) {
         self.sent[place].clear();
         self.homes.retain(|_, home| *home != place);
-    }
-
-    /// Whether a request is let in.
-    pub fn admit(&mut self, now: SimTime, setting: &Setting, request: usize) -> bool {
-        match setting.bundle.admission {
-            Admission::AlwaysAdmit => true,
-            Admission::RejectAll => false,
-            Admission::TokenBucket { capacity, refill_rate } => {
-                let (tokens, counted) = &mut self.bucket;
-                let elapsed_us = (now - *counted).as_us();
-                if elapsed_us > 0 {
-                    *tokens = capacity.min(*tokens + elapsed_us as f64 * refill_rate / 1e6);
-                    *counted = now;
-                }
-                let cost = f64::from(setting.trace.input[request]);
-                let enough = *tokens >= cost;
-                if enough {
-                    *tokens -= cost;
-                }
-                enough
-            }
-        }
     }
 
     /// The instance a request goes to; at least one is ready.
