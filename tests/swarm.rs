@@ -5,6 +5,7 @@
 //! the twins try.
 
 mod fleets;
+mod gates;
 
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream};
 use blis_opt::latency::Blackbox;
@@ -155,13 +156,18 @@ impl Scenario {
         };
         let options =
             RunOptions { warm_up, horizon, keep_requests: true, keep_steps: true, timeline: None };
-        Self { bundle, trace, conditions: Conditions::calm(case), options }
+        let mut scenario = Self { bundle, trace, conditions: Conditions::calm(case), options };
+        gates::set_rules(&mut scenario, case);
+        scenario
     }
 
     /// The scenario of that number, with a fleet that can change in two of three.
     pub fn random_fleet(case: u64) -> Self {
         let mut scenario = Self::random(case);
         fleets::set_in_motion(&mut scenario, case);
+        if !case.is_multiple_of(3) {
+            gates::set_up(&mut scenario, case);
+        }
         scenario
     }
 
@@ -175,6 +181,7 @@ impl Scenario {
         bundle.pools[0].kv_blocks = kv_blocks;
         bundle.pools[0].latency = Blackbox { alpha: [0.0; 3], beta: [1000.0, 0.0, 0.0] };
         bundle.admission = Admission::AlwaysAdmit;
+        bundle.gateway = Gateway::default();
         bundle.routing = Routing::RoundRobin;
         bundle.scheduler = Scheduler::Fcfs;
         bundle.priority = Priority::Constant;
@@ -216,6 +223,7 @@ impl Scenario {
     /// Scenarios that are a little simpler than this one, the boldest first.
     fn simpler(&self) -> Vec<Self> {
         let mut simpler = fleets::simpler(self);
+        simpler.extend(gates::simpler(self));
         let heads: Vec<usize> =
             (0..self.trace.len()).filter(|&at| self.trace.arrival[at] != SimTime::NEVER).collect();
         for piece in [heads.len() / 2, heads.len() / 4, 1] {

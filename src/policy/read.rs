@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn keys_of_the_later_version_are_accepted_with_a_warning() {
-        let text = "autoscaler: {interval_us: 5}\nadmission: {slo_priorities: {batch: -1}}\n";
+        let text = "autoscaler: {interval_us: 5}\nadmission: {slo_targets: {batch: 1}}\n";
         let (bundle, problems) = read(text);
         assert!(bundle.is_some());
         assert_eq!(problems.list().len(), 2, "{}", problems.render(false));

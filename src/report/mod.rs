@@ -10,6 +10,7 @@ mod events;
 mod fleet;
 mod fleet_json;
 mod frontier;
+mod gateway;
 pub mod number;
 mod policy;
 mod requests;

@@ -123,6 +123,13 @@ pub struct GatewayOutcome {
     pub capped: u64,
 }
 
+impl GatewayOutcome {
+    /// Attempts turned away by admission or by the queue.
+    pub fn turned_away(&self) -> u64 {
+        self.shed.iter().map(|(_, shed)| shed).sum::<u64>() + self.full + self.displaced
+    }
+}
+
 /// A distribution in milliseconds. Quantiles interpolate linearly between order statistics in
 /// small runs and have a relative error of at most 0.1 % in large ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
