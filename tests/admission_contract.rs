@@ -160,8 +160,8 @@ fn assert_within(rule: &Admission, moment: &Moment, tokens: f64) {
         Admission::Saturation { detector, limit } => {
             let full = |at: &usize| {
                 let gauge = &moment.gauges[*at];
-                let fullness = (f64::from(gauge.waiting) / detector.queue_depth)
-                    .max(gauge.kv / detector.kv);
+                let fullness =
+                    (f64::from(gauge.waiting) / detector.queue_depth).max(gauge.kv / detector.kv);
                 if moment.now - gauge.seen > detector.staleness { 1.0 } else { fullness }
             };
             let saturation = there.iter().map(full).sum::<f64>() / count;
@@ -169,10 +169,13 @@ fn assert_within(rule: &Admission, moment: &Moment, tokens: f64) {
         }
         Admission::Probabilistic { .. } => {
             // All are shed from 0.320 on, which an instance that nobody heard of exceeds.
-            let unheard = moment.gauges.iter().all(|g| moment.now - g.seen > Span::from_us(200_000));
+            let unheard =
+                moment.gauges.iter().all(|g| moment.now - g.seen > Span::from_us(200_000));
             assert!(priority >= 0 || !(unheard || there.is_empty()));
         }
-        Admission::Chain(rules) => rules.iter().for_each(|rule| assert_within(rule, moment, tokens)),
+        Admission::Chain(rules) => {
+            rules.iter().for_each(|rule| assert_within(rule, moment, tokens))
+        }
     }
 }
 

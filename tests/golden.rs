@@ -5,8 +5,9 @@
 
 use blis_opt::base::{ClientId, SimTime, Span};
 use blis_opt::latency::Blackbox;
-use blis_opt::policy::{Gateway, 
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
+use blis_opt::policy::{
+    Admission, Batching, Gateway, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind,
+    Signals,
 };
 use blis_opt::sim::outcome::{RequestRecord, RequestState};
 use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate};

@@ -5,12 +5,13 @@
 //! the twins try.
 
 mod fleets;
-mod gates;
+pub mod gates;
 
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream};
 use blis_opt::latency::Blackbox;
-use blis_opt::policy::{Gateway, 
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
+use blis_opt::policy::{
+    Admission, Batching, Gateway, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind,
+    Signals,
 };
 use blis_opt::scenario::Conditions;
 use blis_opt::sim::RunOptions;

@@ -6,8 +6,8 @@
 
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream, batch_means};
 use blis_opt::latency::Blackbox;
-use blis_opt::policy::{Gateway, 
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, Signals,
+use blis_opt::policy::{
+    Admission, Batching, Gateway, PolicyBundle, Pool, Priority, Routing, Scheduler, Signals,
 };
 use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate};
 use blis_opt::workload::{ClientInfo, NO_CHAIN, Request, Trace};

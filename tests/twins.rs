@@ -4,10 +4,12 @@
 //! set).
 
 use blis_opt::base::{InstanceId, SimTime, Span};
-use blis_opt::policy::{Routing, ScorerKind};
 use blis_opt::policy::health::Ailment;
+use blis_opt::policy::{Routing, ScorerKind};
 use blis_opt::scenario::Conditions;
-use blis_opt::sim::outcome::{GatewayOutcome, RequestRecord, RequestState, Stability, SteadyMeans, Summary};
+use blis_opt::sim::outcome::{
+    GatewayOutcome, RequestRecord, RequestState, Stability, SteadyMeans, Summary,
+};
 use blis_opt::sim::{
     FleetOutcome, Outcome, RunOptions, Scratch, reference, simulate, simulate_drawn,
     simulate_drawn_under, simulate_under,

@@ -19,8 +19,7 @@ pub mod view;
 
 pub use admission::Admission;
 pub use bundle::{
-    Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
-    StartUp,
+    Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals, StartUp,
 };
 pub use gateway::Gateway;
 pub use read::read_bundle;

@@ -4,6 +4,9 @@ use super::number::count;
 use crate::sim::Outcome;
 use crate::sim::outcome::GatewayOutcome;
 
+/// How often something happened at a gateway.
+type Count = fn(&GatewayOutcome) -> u64;
+
 /// Sums over the seeds of what happened at all; empty where nothing did.
 pub(super) fn gateway_line(outcomes: &[Outcome]) -> String {
     let gateways: Vec<&GatewayOutcome> =
@@ -14,14 +17,14 @@ pub(super) fn gateway_line(outcomes: &[Outcome]) -> String {
     for (at, (rule, _)) in first.shed.iter().enumerate() {
         parts.push((sum(&|gate| gate.shed[at].1), format!("attempts shed by {rule}")));
     }
-    let others: [(&dyn Fn(&GatewayOutcome) -> u64, &str); 5] = [
-        (&|gate| gate.full, "found the queue full"),
-        (&|gate| gate.displaced, "displaced"),
-        (&|gate| gate.expired, "expired"),
-        (&|gate| gate.waited, "waited"),
-        (&|gate| gate.capped, "answers cut short"),
+    let others: [(Count, &str); 5] = [
+        (|gate| gate.full, "found the queue full"),
+        (|gate| gate.displaced, "displaced"),
+        (|gate| gate.expired, "expired"),
+        (|gate| gate.waited, "waited"),
+        (|gate| gate.capped, "answers cut short"),
     ];
-    parts.extend(others.map(|(of, what)| (sum(of), what.to_owned())));
+    parts.extend(others.map(|(of, what)| (sum(&of), what.to_owned())));
     let told = parts.iter().filter(|(number, _)| *number > 0);
     told.map(|(number, what)| format!("{} {what}", count(*number))).collect::<Vec<_>>().join(", ")
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::gateway::gateway_line;
 use super::cost::cost_lines;
 use super::estimate::Estimate;
+use super::gateway::gateway_line;
 use super::number::{
     count, decimal, figure, milliseconds_digits, ms, percent, plural, rate_digits, usd,
 };

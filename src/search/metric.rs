@@ -42,8 +42,7 @@ pub struct Metric {
 }
 
 /// The distributions of a run, each with mean, quantiles and maximum in milliseconds.
-const DISTRIBUTIONS: [&str; 6] =
-    ["ttft", "tpot", "itl", "e2e", "scheduling_delay", "gateway_wait"];
+const DISTRIBUTIONS: [&str; 6] = ["ttft", "tpot", "itl", "e2e", "scheduling_delay", "gateway_wait"];
 /// The distributions that are also kept per class.
 const CLASS_DISTRIBUTIONS: [&str; 3] = ["ttft", "tpot", "e2e"];
 /// What is told of each distribution.

@@ -155,8 +155,8 @@ pub(crate) mod tests {
     use crate::base::Span;
     use crate::config::Market;
     use crate::latency::Blackbox;
-    use crate::policy::{Gateway, 
-        Admission, Batching, Pool, Priority, Routing, Scheduler, Signals, StartUp,
+    use crate::policy::{
+        Admission, Batching, Gateway, Pool, Priority, Routing, Scheduler, Signals, StartUp,
     };
 
     /// `instances` pairs of H100, everything else as the reference has it.

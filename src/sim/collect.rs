@@ -6,8 +6,8 @@ use crate::sim::gateway::Refusal;
 use crate::sim::health::HealthWatch;
 use crate::sim::live::{Live, NOWHERE, Phase};
 use crate::sim::outcome::{
-    ClassOutcome, Counts, GatewayOutcome, Outcome, RequestRecord, RequestState, RunOptions, SteadyMeans,
-    StepRecord, Summary,
+    ClassOutcome, Counts, GatewayOutcome, Outcome, RequestRecord, RequestState, RunOptions,
+    SteadyMeans, StepRecord, Summary,
 };
 use crate::sim::source::Source;
 use crate::sim::stability::Flow;

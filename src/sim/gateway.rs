@@ -160,14 +160,14 @@ impl<S: Source> Cluster<'_, S> {
         let request = GateRequest { view: Self::view(live), priority, attempt: live.attempt };
         let mut rules = std::mem::take(&mut self.gate.rules);
         let view = self.gate_view();
-        let sheds = |_: &()| {
+        let sheds = || {
             let shed = self.gate.config.degradation.shed;
             shed.is_some_and(|shed| {
                 priority < shed.min_priority && view.waiting() > u64::from(shed.above_waiting)
             })
         };
         let refused = rules.refuses(now, &request, &view);
-        let refused = refused.or_else(|| Some(()).filter(sheds).map(|()| rules.names().len()));
+        let refused = refused.or_else(|| sheds().then_some(rules.names().len()));
         self.gate.rules = rules;
         refused.map(Refusal::Rule)
     }

@@ -146,14 +146,30 @@ fn degradation(dice: &mut Dice, instances: u32) -> Degradation {
         above_waiting: dice.pick(&[0, 1, 5]),
         max_output_tokens: dice.pick(&[1, 2, 10, 50]),
     };
-    let shed =
-        Shed { above_waiting: dice.pick(&[0, 2, 10]), min_priority: dice.pick(&[0, 1, 5]) };
+    let shed = Shed { above_waiting: dice.pick(&[0, 2, 10]), min_priority: dice.pick(&[0, 1, 5]) };
     Degradation {
         cap_output: dice.once_in(2).then_some(cap),
         preempt_above: dice.once_in(2).then(|| dice.pick(&[0.05, 0.3, 0.6, 0.95])),
         shed: dice.once_in(3).then_some(shed),
         min_healthy: dice.once_in(3).then(|| dice.between(1, instances.max(2))),
     }
+}
+
+/// Makes a rule as it is where everything takes `factor` times as long.
+pub fn slow_rule(rule: &mut Admission, factor: u64) {
+    match rule {
+        Admission::TokenBucket { refill_rate, .. } => *refill_rate /= factor as f64,
+        Admission::Saturation { detector, .. } | Admission::Probabilistic { detector, .. } => {
+            detector.staleness = detector.staleness.times(factor);
+        }
+        Admission::Chain(rules) => rules.iter_mut().for_each(|rule| slow_rule(rule, factor)),
+        _ => {}
+    }
+}
+
+/// Whether who is let in depends on what instances do.
+pub fn looks_at_engines(rule: &Admission) -> bool {
+    !matches!(rule, Admission::TokenBucket { .. } | Admission::RejectAll)
 }
 
 /// Changes that make a gateway simpler.

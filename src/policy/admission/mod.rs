@@ -4,9 +4,7 @@ mod read;
 mod rules;
 mod saturation;
 
-pub(super) use read::{
-    read_admission, read_detector, read_gateway_refresh, read_priority_number,
-};
+pub(super) use read::{read_admission, read_detector, read_gateway_refresh, read_priority_number};
 pub use rules::{AdmissionPolicy, GateRequest, GateView, Gauge, RuleChain};
 pub use saturation::{Detector, Measure};
 

@@ -115,8 +115,8 @@ fn read_probabilistic(admission: &mut Fields, detector: Detector) -> Admission {
 
 /// The rule, or the list of rules, that `policy` names.
 fn read_policy(fields: &mut Fields, rules: &[(&'static str, Admission)]) -> Admission {
-    let is_list = |node: &&Node| matches!(node.value, Value::List(_));
-    if fields.node("policy").filter(is_list).is_none() {
+    let is_list = |node: &Node| matches!(node.value, Value::List(_));
+    if !fields.node("policy").is_some_and(is_list) {
         return fields.one_of("policy", rules).unwrap_or(Admission::AlwaysAdmit);
     }
     let mut chain: Vec<Admission> = Vec::new();

@@ -192,9 +192,10 @@ impl Band {
         let head = |flow: &u32, turns: &BTreeSet<Turn>| turns.first().map(|turn| (*flow, turn.2));
         match self.rules.fairness {
             Fairness::GlobalStrict => {
-                let heads = self.flows.iter().filter_map(|(flow, turns)| {
-                    turns.first().map(|turn| (*turn, *flow))
-                });
+                let heads = self
+                    .flows
+                    .iter()
+                    .filter_map(|(flow, turns)| turns.first().map(|turn| (*turn, *flow)));
                 heads.min().map(|(turn, flow)| (flow, turn.2))
             }
             Fairness::RoundRobin => {

@@ -109,9 +109,8 @@ impl Cluster<'_> {
 
     /// What was to happen to an attempt that has ended does not happen.
     fn forget_attempt(&mut self, id: usize) {
-        let of_attempt = |kind| {
-            matches!(kind, Kind::GiveUp | Kind::Expiry | Kind::Admission | Kind::Routing)
-        };
+        let of_attempt =
+            |kind| matches!(kind, Kind::GiveUp | Kind::Expiry | Kind::Admission | Kind::Routing);
         self.events.retain(|&(_, kind, _, other)| !of_attempt(kind) || other != id);
         self.held.retain(|&other| other != id);
         self.gate.forget(id);

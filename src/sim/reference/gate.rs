@@ -9,7 +9,7 @@ use crate::policy::flow_control::{Fairness, Flow, Ordering};
 
 use super::super::outcome::{GatewayOutcome, RequestState};
 use super::cluster::{Cluster, Kind};
-use super::fleet::{Place, State};
+use super::fleet::State;
 use super::{Request, Setting, tally};
 
 /// What was last seen of an instance.
@@ -427,12 +427,16 @@ impl Cluster<'_> {
         let there = self.in_rotation();
         let full: Vec<usize> = there.iter().copied().filter(|at| is_full(at)).collect();
         if full.len() < there.len() {
-            full.into_iter().for_each(|at| self.places[at].hidden = true);
+            for at in full {
+                self.places[at].hidden = true;
+            }
         }
     }
 
     /// Everybody is in the router's sight again.
     pub fn show_all(&mut self) {
-        self.places.iter_mut().for_each(|place: &mut Place| place.hidden = false);
+        for place in &mut self.places {
+            place.hidden = false;
+        }
     }
 }

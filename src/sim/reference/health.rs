@@ -58,19 +58,19 @@ impl Cluster<'_> {
             checkup.in_a_row += 1;
             let in_a_row = checkup.in_a_row;
             match (ailment, checkup.out) {
-                (Some(ailment), _) if in_a_row >= checks.failure_threshold => {
-                    if open > 1 || checks.allow_empty {
-                        *checkup = Checkup { out: Some(now), ..Checkup::default() };
-                        self.note(now, at, Happening::OutOfRotation { ailment });
-                    }
+                (Some(ailment), _)
+                    if in_a_row >= checks.failure_threshold && (open > 1 || checks.allow_empty) =>
+                {
+                    *checkup = Checkup { out: Some(now), ..Checkup::default() };
+                    self.note(now, at, Happening::OutOfRotation { ailment });
                 }
-                (None, Some(since)) if in_a_row >= checks.success_threshold => {
-                    if now - since >= checks.probation {
-                        *checkup = Checkup::default();
-                        self.note(now, at, Happening::BackInRotation);
-                        for id in std::mem::take(&mut self.held) {
-                            self.route(now, id);
-                        }
+                (None, Some(since))
+                    if in_a_row >= checks.success_threshold && now - since >= checks.probation =>
+                {
+                    *checkup = Checkup::default();
+                    self.note(now, at, Happening::BackInRotation);
+                    for id in std::mem::take(&mut self.held) {
+                        self.route(now, id);
                     }
                 }
                 _ => {}
