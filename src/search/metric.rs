@@ -383,6 +383,7 @@ mod tests {
             itl: summary,
             e2e: summary,
             scheduling_delay: summary,
+            gateway: Some(GatewayOutcome { wait: summary, ..GatewayOutcome::default() }),
             total_tokens_per_s: 100.0,
             output_tokens_per_s: 50.0,
             ..Outcome::default()
