@@ -6,7 +6,8 @@
 use blis_opt::base::{ClientId, SimTime, Span};
 use blis_opt::latency::Blackbox;
 use blis_opt::policy::{
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
+    Admission, Batching, Gateway, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind,
+    Signals,
 };
 use blis_opt::sim::outcome::{RequestRecord, RequestState};
 use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate};
@@ -144,6 +145,7 @@ fn bundle_of(config: &Config) -> PolicyBundle {
         },
         block_size: config.kv_cache.block_size_tokens,
         autoscaling: None,
+        gateway: Gateway::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One binary for all integration tests, so that linking happens once.
 
+mod admission_contract;
 mod autoscaler_contract;
 mod bad_input;
 mod cli;

@@ -5,12 +5,14 @@
 //! the twins try.
 
 mod fleets;
+pub mod gates;
 mod routers;
 
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream};
 use blis_opt::latency::Blackbox;
 use blis_opt::policy::{
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
+    Admission, Batching, Gateway, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind,
+    Signals,
 };
 use blis_opt::scenario::Conditions;
 use blis_opt::sim::RunOptions;
@@ -162,13 +164,18 @@ impl Scenario {
         routers::choose(&mut bundle, case);
         let options =
             RunOptions { warm_up, horizon, keep_requests: true, keep_steps: true, timeline: None };
-        Self { bundle, trace, conditions: Conditions::calm(case), options }
+        let mut scenario = Self { bundle, trace, conditions: Conditions::calm(case), options };
+        gates::set_rules(&mut scenario, case);
+        scenario
     }
 
     /// The scenario of that number, with a fleet that can change in two of three.
     pub fn random_fleet(case: u64) -> Self {
         let mut scenario = Self::random(case);
         fleets::set_in_motion(&mut scenario, case);
+        if !case.is_multiple_of(3) {
+            gates::set_up(&mut scenario, case);
+        }
         scenario
     }
 
@@ -182,6 +189,7 @@ impl Scenario {
         bundle.pools[0].kv_blocks = kv_blocks;
         bundle.pools[0].latency = Blackbox { alpha: [0.0; 3], beta: [1000.0, 0.0, 0.0] };
         bundle.admission = Admission::AlwaysAdmit;
+        bundle.gateway = Gateway::default();
         bundle.routing = Routing::RoundRobin;
         bundle.scheduler = Scheduler::Fcfs;
         bundle.priority = Priority::Constant;
@@ -223,6 +231,7 @@ impl Scenario {
     /// Scenarios that are a little simpler than this one, the boldest first.
     fn simpler(&self) -> Vec<Self> {
         let mut simpler = fleets::simpler(self);
+        simpler.extend(gates::simpler(self));
         let heads: Vec<usize> =
             (0..self.trace.len()).filter(|&at| self.trace.arrival[at] != SimTime::NEVER).collect();
         for piece in [heads.len() / 2, heads.len() / 4, 1] {
@@ -349,6 +358,7 @@ fn bundle(dice: &mut Dice) -> PolicyBundle {
         },
         block_size,
         autoscaling: None,
+        gateway: Gateway::default(),
     }
 }
 

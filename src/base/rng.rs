@@ -40,6 +40,8 @@ pub enum Stream {
     Reclaims = 13,
     /// What surrogates are asked about; index: the batch.
     Surrogates = 14,
+    /// Whom a probabilistic admission refuses; index: the request and its attempt.
+    Admission = 20,
 }
 
 /// A deterministic random stream (xoshiro256++).

@@ -5,7 +5,9 @@
 use crate::base::{Delay, Span};
 use crate::config::Market;
 use crate::latency::Blackbox;
+use crate::policy::admission::Admission;
 use crate::policy::autoscale::Autoscaling;
+use crate::policy::gateway::Gateway;
 use crate::policy::routing::Routing;
 
 /// All that a candidate configuration decides.
@@ -34,6 +36,8 @@ pub struct PolicyBundle {
     pub block_size: u32,
     /// Who changes the number of instances; `None`: nobody does.
     pub autoscaling: Option<Autoscaling>,
+    /// What happens between admission and an instance; by default nothing.
+    pub gateway: Gateway,
 }
 
 /// Identical instances.
@@ -96,22 +100,6 @@ impl StartUp {
     pub fn mean(&self) -> Span {
         self.provisioning.mean() + self.loading.mean() + self.warm_up.mean()
     }
-}
-
-/// Who is let in.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Admission {
-    /// Everybody.
-    AlwaysAdmit,
-    /// Nobody.
-    RejectAll,
-    /// A request costs its prompt's tokens; the bucket starts full.
-    TokenBucket {
-        /// Tokens the bucket holds; above 0.
-        capacity: f64,
-        /// Tokens per second that flow in; above 0.
-        refill_rate: f64,
-    },
 }
 
 /// How stale the router's signals are.

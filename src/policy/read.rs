@@ -1,14 +1,14 @@
 //! A policy bundle from YAML: the reference's form and more.
 
+use super::admission::{DEFAULT_REFRESH, read_admission, read_detector, read_gateway_refresh};
 use super::autoscale::read_autoscaling;
+use super::gateway::read_gateway;
 use super::pools::read_pools;
 use super::read_routing::read_routing;
-use super::{Admission, Batching, PolicyBundle, Priority, Scheduler, Signals};
+use super::{Batching, PolicyBundle, Priority, Scheduler, Signals};
 use crate::base::Span;
 use crate::config::{Bounds, DAY, Defaults, Fields, Node, Problems, read_f64, read_span};
 
-/// Tokens per second and tokens of a bucket; far above any traffic.
-const TOKEN_BOUNDS: Bounds = Bounds::above(0.0, 1e12);
 /// Urgencies of classes; what matters is their order.
 const URGENCY_BOUNDS: Bounds = Bounds::between(-1e9, 1e9);
 /// Requests of a batch and tokens of a step.
@@ -29,15 +29,18 @@ pub fn read_bundle(
     let mut fields = Fields::of(node, "the policy bundle", problems)?;
     let pools = fields.node("pools");
     let pools = read_pools(pools, node.at, defaults, fields.problems());
-    let (admission, admission_latency) = read_admission(&mut fields);
+    let detector = read_detector(&mut fields);
+    let (admission, admission_latency, priorities) = read_admission(&mut fields, detector);
     let (routing, prefix_index_blocks, routing_latency) =
         read_routing(&mut fields, pools.as_deref().unwrap_or_default());
-    let (kv_utilization_refresh, metrics_fetch_interval) = read_refresh(&mut fields);
+    let (kv_utilization_refresh, metrics_fetch_interval, gateway_refresh) =
+        read_refresh(&mut fields);
     let priority = read_priority(&mut fields);
     let scheduler = fields.one_of("scheduler", &SCHEDULERS).unwrap_or(Scheduler::Fcfs);
     let batching = read_batching(&mut fields);
     let block_size = read_block_size(&mut fields);
     let autoscaling = read_autoscaling(&mut fields, pools.as_deref().unwrap_or_default());
+    let gateway = read_gateway(&mut fields, detector, gateway_refresh, priorities);
     let later = ["preemption", "tenant_budgets", "node_pools", "autoscaler", "instance_lifecycle"];
     fields.ignored(&later, NOT_SIMULATED);
     warn_of_idle_priority(&priority, scheduler, &mut fields);
@@ -57,6 +60,7 @@ pub fn read_bundle(
         batching,
         block_size,
         autoscaling,
+        gateway,
     })
 }
 
@@ -67,40 +71,17 @@ const SCHEDULERS: [(&str, Scheduler); 4] = [
     ("reverse-priority", Scheduler::ReversePriority),
 ];
 
-fn read_admission(bundle: &mut Fields) -> (Admission, Span) {
-    let Some(mut fields) = bundle.fields("admission") else {
-        return (Admission::AlwaysAdmit, Span::ZERO);
+/// How old KV utilization, other metrics, and what the gateway sees may be. The first two are
+/// exported together: one interval is enough unless they are to differ.
+fn read_refresh(bundle: &mut Fields) -> (Span, Span, Span) {
+    let Some(mut fields) = bundle.fields("signals") else {
+        return (Span::ZERO, Span::ZERO, DEFAULT_REFRESH);
     };
-    let capacity = fields.f64("token_bucket_capacity", TOKEN_BOUNDS).unwrap_or(10_000.0);
-    let refill_rate = fields.f64("token_bucket_refill_rate", TOKEN_BOUNDS).unwrap_or(1_000.0);
-    let policies = [
-        ("always-admit", Admission::AlwaysAdmit),
-        ("token-bucket", Admission::TokenBucket { capacity, refill_rate }),
-        ("reject-all", Admission::RejectAll),
-    ];
-    let admission = fields.one_of("policy", &policies).unwrap_or(Admission::AlwaysAdmit);
-    let latency = fields.span("latency_us", DAY).unwrap_or(Span::ZERO);
-    let later = [
-        "tier_shed_threshold",
-        "tier_shed_min_priority",
-        "gaie_qd_threshold",
-        "gaie_kv_threshold",
-        "slo_priorities",
-        "slo_targets",
-    ];
-    fields.ignored(&later, NOT_SIMULATED);
-    fields.finish();
-    (admission, latency)
-}
-
-/// How old KV utilization and other metrics may be. They are exported together: one interval is
-/// enough unless they are to differ.
-fn read_refresh(bundle: &mut Fields) -> (Span, Span) {
-    let Some(mut fields) = bundle.fields("signals") else { return (Span::ZERO, Span::ZERO) };
     let metrics = fields.span("metrics_fetch_interval", DAY).unwrap_or(Span::ZERO);
     let kv_utilization = fields.span("kv_utilization_refresh_us", DAY).unwrap_or(metrics);
+    let gateway = read_gateway_refresh(&mut fields);
     fields.finish();
-    (kv_utilization, metrics)
+    (kv_utilization, metrics, gateway)
 }
 
 #[derive(Clone, Copy)]
@@ -202,7 +183,7 @@ mod tests {
     use super::*;
     use crate::config::parse;
     use crate::policy::read_routing::DEFAULT_SCORERS;
-    use crate::policy::{Routing, ScorerKind};
+    use crate::policy::{Admission, Routing, ScorerKind};
 
     fn read(text: &str) -> (Option<PolicyBundle>, Problems) {
         let mut problems = Problems::new();
@@ -251,7 +232,7 @@ mod tests {
 
     #[test]
     fn keys_of_the_later_version_are_accepted_with_a_warning() {
-        let text = "autoscaler: {interval_us: 5}\nadmission: {slo_priorities: {batch: -1}}\n";
+        let text = "autoscaler: {interval_us: 5}\nadmission: {slo_targets: {batch: 1}}\n";
         let (bundle, problems) = read(text);
         assert!(bundle.is_some());
         assert_eq!(problems.list().len(), 2, "{}", problems.render(false));

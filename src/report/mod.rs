@@ -12,6 +12,7 @@ mod events;
 mod fleet;
 mod fleet_json;
 mod frontier;
+mod gateway;
 pub mod number;
 mod picture;
 mod policy;

@@ -12,7 +12,7 @@ use super::candidate::{Candidate, KnobValue};
 use super::evaluate::Foretold;
 use super::scenarios::Plan;
 use super::space::SearchSpace;
-use crate::policy::{Admission, Batching, PolicyBundle, Pool};
+use crate::policy::{Admission, Batching, Gateway, PolicyBundle, Pool};
 use crate::workload::WorkloadSpec;
 
 /// What decides about cost and capacity: whole rooms of a bundle, and single paths.
@@ -123,7 +123,7 @@ impl Load {
 /// Why `bundle` can never bear `load`, where that is so: everybody is let in, and no number of
 /// instances that it may have is enough.
 fn overloaded(load: Load, bundle: &PolicyBundle) -> Option<String> {
-    if bundle.admission != Admission::AlwaysAdmit {
+    if bundle.admission != Admission::AlwaysAdmit || bundle.gateway != Gateway::default() {
         return None;
     }
     let bears = |pool: &Pool| {

@@ -168,7 +168,7 @@ pub(crate) mod tests {
     use crate::config::Market;
     use crate::latency::Blackbox;
     use crate::policy::{
-        Admission, Batching, Pool, Priority, Routing, Scheduler, Signals, StartUp,
+        Admission, Batching, Gateway, Pool, Priority, Routing, Scheduler, Signals, StartUp,
     };
 
     /// `instances` pairs of H100, everything else as the reference has it.
@@ -205,6 +205,7 @@ pub(crate) mod tests {
             batching: Batching { max_running: 256, max_tokens: 2048, long_prefill_threshold: 0 },
             block_size: 16,
             autoscaling: None,
+            gateway: Gateway::default(),
         }
     }
 }

@@ -107,7 +107,7 @@ impl Engine {
             let live = &mut cx.slots[slot];
             if live.first_token != SimTime::NEVER && live.first_token > now {
                 live.first_token = SimTime::NEVER;
-                cx.collect.watch.left(live.id, now);
+                cx.collect.left(live.id, now);
             }
         }
     }
@@ -250,6 +250,30 @@ impl Engine {
         }
     }
 
+    /// The instance as a gateway sees it at `now`, when the steps before `begun` have begun; the
+    /// prompts of its requests are counted where there are `slots`.
+    pub fn gauge(
+        &self,
+        now: SimTime,
+        begun: SimTime,
+        slots: Option<&Slots>,
+    ) -> crate::policy::admission::Gauge {
+        let prompts =
+            |slots: &Slots| self.everybody().map(|slot| u64::from(slots[slot].input)).sum();
+        crate::policy::admission::Gauge {
+            seen: now,
+            waiting: (self.wait.len() + self.pending.len() + self.drops.len()) as u32,
+            running: self.running(),
+            kv: self.kv_utilization_at(begun),
+            prompt_tokens: slots.map_or(0, prompts),
+        }
+    }
+
+    /// Those who wait, are on the way or in the batch.
+    fn everybody(&self) -> impl Iterator<Item = u32> {
+        self.all_waiting().chain(self.batch.iter())
+    }
+
     /// Who waits here or is on the way.
     fn all_waiting(&self) -> impl Iterator<Item = u32> {
         let pending = self.pending.iter().map(|&Reverse((.., slot))| slot);
@@ -269,7 +293,7 @@ impl Engine {
         Gauges {
             waiting: (self.wait.len() + self.pending.len() + self.drops.len()) as u64,
             running: u64::from(self.running()),
-            in_flight_tokens: self.all_waiting().chain(self.batch.iter()).map(tokens).sum(),
+            in_flight_tokens: self.everybody().map(tokens).sum(),
             kv_used: u64::from(self.kv_used_at(begun)),
             busy: Span::from_ps(busy.as_ps() - end.since(now).as_ps().min(busy.as_ps())),
             prefill_tokens: self.prefill_tokens,

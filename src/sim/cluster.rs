@@ -4,7 +4,6 @@
 //! engines the lowest index.
 
 use crate::base::{SimTime, Span};
-use crate::policy::admission::{AdmissionPolicy, admission_policy};
 use crate::policy::load::Load;
 use crate::policy::queue::Ranking;
 use crate::policy::router::{Router, router};
@@ -14,11 +13,12 @@ use crate::scenario::Conditions;
 use crate::sim::agenda::Agenda;
 use crate::sim::collect::Collector;
 use crate::sim::engine::{Engine, EngineSetup};
+use crate::sim::gateway::Gate;
 use crate::sim::kv::{Holding, Naming};
 use crate::sim::live::{Live, NOWHERE, Phase, Slots};
 use crate::sim::moving::Moving;
 use crate::sim::observe::Observing;
-use crate::sim::outcome::{InstanceOutcome, Outcome, RequestState, RunOptions};
+use crate::sim::outcome::{InstanceOutcome, Outcome, RunOptions};
 use crate::sim::source::{Drawn, Listed, Source};
 use crate::workload::{Generator, Limits, NO_CHAIN, Request, Trace, WorkloadSpec};
 use std::cmp::Reverse;
@@ -48,7 +48,7 @@ pub struct Cluster<'a, S> {
     pub(super) source: S,
     pub(super) options: &'a RunOptions,
     pub(super) s: &'a mut Scratch,
-    admission: Box<dyn AdmissionPolicy>,
+    pub(super) gate: Gate<'a>,
     pub(super) router: Box<dyn Router>,
     reads_kv: bool,
     kv_refreshed: SimTime,
@@ -119,15 +119,19 @@ fn run_to_end<S: Source>(
     scratch: &mut Scratch,
 ) -> Outcome {
     prepare(bundle, &source, options, scratch);
+    let places = bundle.places() as usize;
     let router = router(bundle, conditions.seed);
     let timeline = (scratch.collect.window(), options.timeline);
     let moving = Moving::new(bundle, conditions, &mut source, timeline);
     let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.watches_requests());
     scratch.collect.watch.reset(watched.map(|scaling| scaling.quantiles));
+    let gate = Gate::new(bundle, &source, conditions.seed);
+    scratch.collect.gate.reset(gate.is_active().then(|| gate.names()));
+    scratch.collect.health.reset(bundle.gateway.health_checks.as_ref(), places);
     let mut cluster = Cluster {
         bundle,
         options,
-        admission: admission_policy(&bundle.admission),
+        gate,
         reads_kv: router.needs_kv_utilization(),
         observing: Observing::new(router.columns(), source.clients(), &mut scratch.seen),
         router,
@@ -168,6 +172,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
             kv_blocks: pool.kv_blocks,
             fcfs: bundle.scheduler == Scheduler::Fcfs,
             chained: source.is_chained(),
+            preempt_above: bundle.gateway.degradation.preempt_above,
         };
         for _ in 0..pool.max_instances {
             s.engines[id as usize].reset(id, &setup);
@@ -291,6 +296,9 @@ impl<S: Source> Cluster<'_, S> {
             instance: NOWHERE,
             input,
             output,
+            wanted: output,
+            gated: SimTime::NEVER,
+            routed: SimTime::NEVER,
             naming: Naming { id, chain, chain_blocks, cover },
             prompt_blocks: input / size,
             rank: self.ranking.rank(now, class, input),
@@ -306,7 +314,7 @@ impl<S: Source> Cluster<'_, S> {
         }
     }
 
-    fn view(live: &Live) -> RequestView {
+    pub(super) fn view(live: &Live) -> RequestView {
         RequestView {
             id: live.id,
             client: live.client,
@@ -343,18 +351,9 @@ impl<S: Source> Cluster<'_, S> {
         self.refresh_kv(now);
         self.refresh_metrics(now);
         let Some((_, slot)) = self.s.admissions.pop_front() else { return };
-        let request = Self::view(&self.s.slots[slot]);
-        let Scratch { load, kv_utilization, chains, seen, .. } = &*self.s;
-        let cluster = ClusterView { load, kv_utilization, chains, open: None, seen };
-        if self.admission.admit(now, &request, &cluster) {
-            self.s.routings.push_back((now + self.bundle.routing_latency, slot));
-        } else if self.moving.is_some() {
-            self.end_attempt(slot, RequestState::Rejected, 0, now);
-        } else {
-            self.s.collect.rejected(&self.s.slots[slot], now);
-            let next = self.source.refused(request.id, now);
-            self.s.follow_ups.extend(next.map(Reverse));
-            self.s.slots.remove(slot);
+        match self.refusal(slot, now) {
+            None => self.pass(slot, now),
+            Some(refusal) => self.turn_away(slot, refusal, now),
         }
     }
 
@@ -368,10 +367,15 @@ impl<S: Source> Cluster<'_, S> {
         self.refresh_kv(now);
         self.refresh_metrics(now);
         if let Some(moving) = &mut self.moving
-            && !moving.any_open()
+            && !moving.may_route()
         {
+            let gated = &mut self.s.slots[slot].gated;
+            *gated = now.min(*gated);
             return moving.hold(slot);
         }
+        self.leave_gate(slot, now);
+        self.cap_output(slot, now);
+        let full = self.close_full(now);
         self.count_for_router(slot, now);
         let request = Self::view(&self.s.slots[slot]);
         let Scratch { chains, load, kv_utilization, seen, .. } = &*self.s;
@@ -382,9 +386,11 @@ impl<S: Source> Cluster<'_, S> {
             Some(index) if index < load.len() && cluster.is_open(index) => index,
             _ => self.router.route(&request, &cluster).index(),
         };
+        self.reopen(full);
         let begun = self.begun(instance, now);
         self.with_engine(instance, |engine, cx| {
             cx.slots[slot].instance = instance as u32;
+            cx.slots[slot].routed = now;
             cx.collect.routed(&cx.slots[slot], instance as u32, now);
             cx.load.add(instance);
             engine.accept(slot, now, begun, cx);
@@ -405,7 +411,7 @@ impl<S: Source> Cluster<'_, S> {
         let queued = queues.into_iter().flatten().map(|&(_, slot)| slot);
         let waits =
             self.moving.iter().flat_map(|moving| moving.held().chain(moving.coming_again()));
-        for slot in queued.chain(waits) {
+        for slot in queued.chain(waits).chain(self.gate.waiting()) {
             self.s.collect.cut(&self.s.slots[slot], None, false);
         }
         let is_cut = !self.s.slots.is_empty() || !self.s.follow_ups.is_empty();

@@ -83,6 +83,8 @@ pub struct Engine {
     pub(super) frozen: bool,
     /// By how much steps take longer.
     pub(super) slowness: f64,
+    /// KV blocks in use above which the batch is made smaller.
+    pub(super) kv_limit: u32,
     /// Prompt tokens of steps counted.
     pub(super) prefill_tokens: u64,
     /// The last step counted.
@@ -133,6 +135,7 @@ impl Engine {
             leaving: Vec::new(),
             frozen: false,
             slowness: 1.0,
+            kv_limit: u32::MAX,
             prefill_tokens: 0,
             pass: Pass::default(),
             outcome: InstanceOutcome::default(),
@@ -168,6 +171,8 @@ impl Engine {
         self.leaving.clear();
         (self.frozen, self.slowness, self.prefill_tokens) = (false, 1.0, 0);
         self.pass = Pass::default();
+        let limit = |share: f64| (share * f64::from(setup.kv_blocks)).floor() as u32;
+        self.kv_limit = setup.preempt_above.map_or(u32::MAX, limit);
         self.outcome = InstanceOutcome::default();
         (self.kv_block_ps, self.busy) = (0, Span::ZERO);
         (self.last_event, self.last_step_end) = (SimTime::ZERO, SimTime::ZERO);
@@ -280,6 +285,9 @@ impl Engine {
         self.last_event = self.last_event.max(now);
         let step = self.steps + 1;
         let mut work = Work { budget: self.limits.max_tokens, ..Work::default() };
+        if self.kv.used() > self.kv_limit {
+            self.relieve(&mut work, cx);
+        }
         if self.running() > 0 {
             if self.can_advance_together(step, cx.slots) {
                 self.advance_together(step, &mut work, cx);
@@ -395,7 +403,21 @@ impl Engine {
         if has_room && let Some(&Reverse((time, ..))) = self.pending.peek() {
             length = length.min(self.run_steps_before(time));
         }
-        self.run_length = self.with_free_blocks(length);
+        self.run_length = self.within_limit(self.with_free_blocks(length));
+    }
+
+    /// As many of `length` decode steps as begin before the batch must be made smaller.
+    fn within_limit(&self, length: u32) -> u32 {
+        let begins = |steps: u32| self.kv.used() + self.blocks_needed(steps - 1) <= self.kv_limit;
+        if self.kv_limit == u32::MAX || self.running() < 2 || length == 0 || begins(length) {
+            return length;
+        }
+        let (mut low, mut high) = (0, length);
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            if begins(middle) { low = middle } else { high = middle }
+        }
+        low
     }
 
     /// As many of `length` decode steps as the free blocks last for.
@@ -525,4 +547,6 @@ pub struct EngineSetup {
     pub fcfs: bool,
     /// Whether requests share tokens.
     pub chained: bool,
+    /// The share of KV blocks in use above which the batch is made smaller.
+    pub preempt_above: Option<f64>,
 }

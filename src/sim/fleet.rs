@@ -32,6 +32,8 @@ pub enum Due {
     Scrape,
     /// The autoscaler decides.
     Decision,
+    /// The health of instances is checked.
+    Check,
 }
 
 /// Where an instance is in its life.
@@ -178,6 +180,9 @@ impl<'a> Fleet<'a> {
             fleet.add_pool(at as u32, pool);
         }
         fleet.schedule_all();
+        if let Some(checks) = &bundle.gateway.health_checks {
+            fleet.schedule(SimTime::ZERO + checks.interval, Due::Check, 0);
+        }
         fleet
     }
 

@@ -36,6 +36,8 @@ pub struct Moving<'a> {
     /// Which places take requests, and how many do.
     pub(super) open: Vec<bool>,
     open_count: u32,
+    /// With fewer nobody is sent to an instance.
+    least_open: u32,
     /// Requests that wait at the router for an instance.
     held: VecDeque<u32>,
     /// When attempts are given up: when, slot, id, attempt; in order of time.
@@ -56,9 +58,11 @@ enum Next {
     Ending,
     Fleet,
     Deadline,
+    Expiry,
     Arrival,
     Retry,
     Admission,
+    Tick,
     Routing,
     Engine,
 }
@@ -75,7 +79,8 @@ impl<'a> Moving<'a> {
             pool.min_instances == pool.instances && pool.max_instances == pool.instances
         };
         let scaling = bundle.autoscaling.as_ref();
-        let still = scaling.is_none() && interval.is_none() && bundle.pools.iter().all(fixed);
+        let quiet = scaling.is_none() && interval.is_none() && !bundle.gateway.is_active();
+        let still = quiet && bundle.pools.iter().all(fixed);
         if still && conditions.is_calm() {
             return None;
         }
@@ -99,6 +104,7 @@ impl<'a> Moving<'a> {
             orders: Vec::new(),
             open: vec![false; bundle.places() as usize],
             open_count: 0,
+            least_open: bundle.gateway.degradation.min_healthy.unwrap_or(1),
             held: VecDeque::new(),
             deadlines: VecDeque::new(),
             retries: BinaryHeap::new(),
@@ -108,9 +114,14 @@ impl<'a> Moving<'a> {
         })
     }
 
-    /// Whether a request can be routed.
-    pub fn any_open(&self) -> bool {
-        self.open_count > 0
+    /// Whether requests are routed: enough instances take some.
+    pub fn may_route(&self) -> bool {
+        self.open_count >= self.least_open
+    }
+
+    /// Instances in rotation.
+    pub fn open_count(&self) -> u32 {
+        self.open_count
     }
 
     /// Holds a request at the router.
@@ -207,6 +218,8 @@ impl<'a, S: Source> Cluster<'a, S> {
             Next::Ending => self.on_ending(),
             Next::Fleet => self.on_fleet(),
             Next::Deadline => self.on_deadline(),
+            Next::Expiry => self.on_expiry(),
+            Next::Tick => self.on_tick(),
             Next::Arrival => self.on_arrival(now),
             Next::Retry => self.on_retry(),
             Next::Admission => self.on_admission(now),
@@ -223,9 +236,11 @@ impl<'a, S: Source> Cluster<'a, S> {
     /// When what is next.
     fn next_moving(&mut self) -> (SimTime, Next) {
         self.drop_stale_deadlines();
+        self.drop_stale_expiries();
         let (kind, cluster) = self.next_cluster_event();
         let kind = [Next::Arrival, Next::Admission, Next::Routing][usize::from(kind)];
         let engine = self.s.agenda.first().0;
+        let (expiry, tick) = (self.gate.next_expiry(), self.gate.tick());
         let moving = self.moving();
         let ending = moving.endings.peek().map_or(SimTime::NEVER, |&Reverse((end, _))| end);
         let deadline = moving.deadlines.front().map_or(SimTime::NEVER, |&(time, ..)| time);
@@ -234,6 +249,8 @@ impl<'a, S: Source> Cluster<'a, S> {
             (ending, Next::Ending),
             (moving.fleet.next(), Next::Fleet),
             (deadline, Next::Deadline),
+            (expiry, Next::Expiry),
+            (tick, Next::Tick),
             (cluster, kind),
             (retry, Next::Retry),
             (engine, Next::Engine),
@@ -315,9 +332,11 @@ impl<'a, S: Source> Cluster<'a, S> {
             self.s.admissions.retain(|&(_, other)| other != slot);
             self.s.routings.retain(|&(_, other)| other != slot);
             self.moving().held.retain(|&other| other != slot);
+            self.gate.remove(slot);
             0
         } else {
             let place = instance as usize;
+            self.s.collect.health.given_up(instance);
             let comes_back = self.may_come_again(slot);
             let begun = self.begun(place, now);
             self.with_engine(place, |engine, cx| engine.remove(slot, comes_back, begun, cx))
@@ -374,7 +393,7 @@ impl<'a, S: Source> Cluster<'a, S> {
     }
 
     /// Routes those who were held, in the order in which they came to be.
-    fn route_held(&mut self, now: SimTime) {
+    pub(super) fn route_held(&mut self, now: SimTime) {
         let held = std::mem::take(&mut self.moving().held);
         for slot in held {
             self.route(slot, now);
@@ -416,6 +435,7 @@ impl<'a, S: Source> Cluster<'a, S> {
         self.fleet().places[place].ready_at = SimTime::NEVER;
         self.fleet().note(now, place, Happening::Ready);
         self.with_engine(place, |engine, _| engine.renew(now));
+        self.begin_record(place);
         self.set_open(place, true);
         self.route_held(now);
     }
@@ -468,9 +488,10 @@ impl<'a, S: Source> Cluster<'a, S> {
             }
         }
         self.s.collect.watch.scrape(now, &mut sample);
+        let queued = self.gate.queued() as u64;
         let moving = self.moving();
         (sample.arrivals, sample.prompt_tokens) = (moving.arrivals, moving.prompt_tokens);
-        sample.held = moving.held.len() as u64;
+        sample.held = moving.held.len() as u64 + queued;
         for (pool, sample) in sample.pools.iter_mut().enumerate() {
             sample.ready_ps = moving.fleet.ready_ps(pool, now);
         }
@@ -507,7 +528,8 @@ impl<'a, S: Source> Cluster<'a, S> {
 
     /// Takes down how many wait and run at the end of an interval of the timeline.
     fn close_interval(&mut self, index: u32, now: SimTime) {
-        let (mut waiting, mut running) = (self.moving().held.len() as u64, 0);
+        let held = self.moving().held.len() + self.gate.queued();
+        let (mut waiting, mut running) = (held as u64, 0);
         for place in 0..self.s.engines.len() {
             let gauges = self.s.engines[place].gauges(now, self.begun(place, now), &self.s.slots);
             waiting += gauges.waiting;

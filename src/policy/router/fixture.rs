@@ -63,6 +63,7 @@ impl Fixture {
             scheduler: Scheduler::Fcfs,
             batching: Batching { max_running: 256, max_tokens: 2048, long_prefill_threshold: 0 },
             block_size: 16,
+            gateway: crate::policy::Gateway::default(),
             autoscaling: None,
         }
     }

@@ -18,6 +18,8 @@ mod cluster;
 mod engine;
 mod faults;
 mod fleet;
+mod gate;
+mod health;
 mod kv;
 mod ledger;
 mod router;
@@ -59,6 +61,7 @@ pub fn simulate_under(
     let moves = bundle.autoscaling.is_some()
         || options.timeline.is_some()
         || !conditions.is_calm()
+        || bundle.gateway.is_active()
         || !bundle.pools.iter().all(fixed);
     let mut horizon = options.horizon.min(SimTime::LAST);
     if moves {
@@ -140,6 +143,8 @@ struct Request {
     delays: Vec<Span>,
     instance: Option<usize>,
     routed: Option<SimTime>,
+    /// Since when it waits at the gateway.
+    gated: Option<SimTime>,
     enqueued: Option<SimTime>,
     first_scheduled: Option<SimTime>,
     scheduled: Option<SimTime>,
@@ -176,6 +181,7 @@ impl Request {
             delays: Vec::new(),
             instance: None,
             routed: None,
+            gated: None,
             enqueued: None,
             first_scheduled: None,
             scheduled: None,

@@ -1,10 +1,10 @@
-//! Admission and routing over what is known of the instances.
+//! Routing over what is known of the instances.
 
 use std::collections::BTreeMap;
 
 use crate::base::{Rng, SimTime, Stream};
 use crate::policy::router::{f5, instance_weights};
-use crate::policy::{Admission, F5, Picker, Routing, ScorerKind, Weights};
+use crate::policy::{F5, Picker, Routing, ScorerKind, Weights};
 use crate::workload::NO_CHAIN;
 
 use super::fleet::Place;
@@ -21,10 +21,8 @@ pub(super) struct Sight<'a> {
     pub request: usize,
 }
 
-/// The cluster's front door: what it remembers between decisions.
+/// The router: what it remembers between decisions.
 pub(super) struct Router {
-    /// Tokens in the bucket, and when they were last counted.
-    bucket: (f64, SimTime),
     /// Share of KV blocks in use per instance as last seen, and when that was.
     pub(super) kv_seen: (Vec<f64>, SimTime),
     /// Requests that wait and that run per instance as last seen, and when that was.
@@ -49,12 +47,7 @@ pub(super) struct Router {
 
 impl Router {
     pub fn new(setting: &Setting, instances: usize) -> Self {
-        let capacity = match setting.bundle.admission {
-            Admission::TokenBucket { capacity, .. } => capacity,
-            Admission::AlwaysAdmit | Admission::RejectAll => 0.0,
-        };
         Self {
-            bucket: (capacity, SimTime::ZERO),
             kv_seen: (vec![0.0; instances], SimTime::ZERO),
             metrics_seen: (vec![(0, 0); instances], SimTime::ZERO),
             turn: 0,
@@ -104,28 +97,6 @@ impl Router {
         self.homes.retain(|_, home| *home != place);
         self.sessions.retain(|_, home| *home != place);
         self.cold[place] = 0;
-    }
-
-    /// Whether a request is let in.
-    pub fn admit(&mut self, now: SimTime, setting: &Setting, request: usize) -> bool {
-        match setting.bundle.admission {
-            Admission::AlwaysAdmit => true,
-            Admission::RejectAll => false,
-            Admission::TokenBucket { capacity, refill_rate } => {
-                let (tokens, counted) = &mut self.bucket;
-                let elapsed_us = (now - *counted).as_us();
-                if elapsed_us > 0 {
-                    *tokens = capacity.min(*tokens + elapsed_us as f64 * refill_rate / 1e6);
-                    *counted = now;
-                }
-                let cost = f64::from(setting.trace.input[request]);
-                let enough = *tokens >= cost;
-                if enough {
-                    *tokens -= cost;
-                }
-                enough
-            }
-        }
     }
 
     /// The instance a request goes to; at least one is ready.

@@ -116,7 +116,7 @@ impl Cluster<'_> {
             arrivals: self.attempts.len() as u64,
             prompt_tokens: self.prompt_tokens,
             engines: self.engine_samples(now),
-            held: self.held.len() as u64,
+            held: (self.held.len() + self.gate.queued()) as u64,
             pools: pools.map(|pool| self.sample(now, pool)).collect(),
             ttft,
             tpot,
@@ -181,7 +181,7 @@ impl Cluster<'_> {
             for request in here.map(|&id| &self.requests[id]) {
                 sample.in_flight_tokens += u64::from(request.input.max(request.progress));
             }
-            if place.is_ready() {
+            if place.state == State::Ready {
                 sample.kv_used += u64::from(engine.kv.used());
                 sample.kv_total += u64::from(engine.kv.total());
             }
@@ -266,7 +266,7 @@ impl Cluster<'_> {
             Action::Drain(instance) => {
                 let at = instance.index();
                 let pool = self.places[at].pool;
-                if self.places[at].is_ready() && self.order_fewer(now, pool, 1, order) {
+                if self.places[at].state == State::Ready && self.order_fewer(now, pool, 1, order) {
                     self.drain(now, at, self.autoscaling().drain);
                 }
             }
