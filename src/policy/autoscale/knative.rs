@@ -1,8 +1,9 @@
 //! The Knative Pod Autoscaler: a stable window, and a short one to panic in.
 //!
 //! Its excess burst capacity decides whether requests go through the activator, which takes no time
-//! here and changes no number of instances: it would have no effect, and is left out. To zero it goes `scale_to_zero_grace_period` after it first wanted none, which is
-//! the longest that Knative waits.
+//! here and changes no number of instances: it would have no effect, and is left out. To zero it
+//! goes `scale_to_zero_grace_period` after it first wanted none, which is the longest that Knative
+//! waits.
 
 use std::collections::VecDeque;
 

@@ -147,8 +147,8 @@ pub(super) struct Proposal {
     pub value: f64,
 }
 
-/// The highest proposal of `metrics`, each with the pods that count and its value. `None` where none can be had, or where one
-/// cannot and the others would remove pods.
+/// The highest proposal of `metrics`, each with the pods that count and its value. `None` where
+/// none can be had, or where one cannot and the others would remove pods.
 pub(super) fn propose(
     metrics: impl Iterator<Item = (Metric, Pods, Option<f64>)>,
     behavior: &Behavior,
