@@ -92,7 +92,8 @@ fn the_stored_tables_are_what_the_simulator_says_today() {
         let all: Vec<Candidate> = every_candidate(swept.space()).collect();
         assert!(all.len() >= 2000, "{name}");
         for candidate in all.iter().step_by(all.len() / 5) {
-            let (stored, today) = (runs(&swept, candidate, 0..3), runs(&simulated, candidate, 0..3));
+            let (stored, today) =
+                (runs(&swept, candidate, 0..3), runs(&simulated, candidate, 0..3));
             for (stored, today) in stored.iter().zip(&today) {
                 assert_eq!(stored.stable, today.stable, "sweep `{name}` again");
                 for figure in KEPT {

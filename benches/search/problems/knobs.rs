@@ -61,6 +61,7 @@ pub fn space(name: &str, knobs: Vec<Knob>, constraints: &[&str]) -> SearchSpace 
         objective: Objective { direction: Direction::Minimize, metric: metric("cost_per_hour") },
         constraints: constraints.iter().map(constraint).collect(),
         fitness: None,
+        show: Vec::new(),
         pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
         seeds: Seeds { base: 1, search: 4, verify: 16 },
         budget: Budget { evaluations: 240, wall: None },
