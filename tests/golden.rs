@@ -121,6 +121,7 @@ fn bundle_of(config: &Config) -> PolicyBundle {
         routing_latency: Span::from_us(config.routing.latency_us),
         signals: Signals {
             kv_utilization_refresh: Span::from_us(config.snapshots.kv_utilization_refresh_us),
+            metrics_fetch_interval: Span::ZERO,
             prefix_index_blocks: config.routing.prefix_index_lru_blocks_per_instance,
         },
         priority: match config.priority_policy.as_str() {

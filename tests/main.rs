@@ -1,5 +1,6 @@
 //! One binary for all integration tests, so that linking happens once.
 
+mod autoscaler_contract;
 mod bad_input;
 mod cli;
 mod controllers;
@@ -9,9 +10,12 @@ mod findings;
 mod fleet_laws;
 mod fleets;
 mod golden;
+mod gpu_utilization;
 mod laws;
 mod moving;
 mod redundancy;
+mod router_contract;
+mod router_findings;
 mod samplers;
 mod scenarios;
 mod search_bench;

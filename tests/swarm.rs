@@ -5,6 +5,7 @@
 //! the twins try.
 
 mod fleets;
+mod routers;
 
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream};
 use blis_opt::latency::Blackbox;
@@ -104,6 +105,11 @@ impl Dice {
         Self(Rng::new(case, Stream::Faults, 0))
     }
 
+    /// A die for routers besides those of the reference, which leaves all else as it is.
+    fn of_routing(case: u64) -> Self {
+        Self(Rng::new(case, Stream::RouterTies, 1))
+    }
+
     /// Uniform in `low..=high`.
     pub fn between(&mut self, low: u32, high: u32) -> u32 {
         low + self.0.below(u64::from(high - low) + 1) as u32
@@ -153,6 +159,7 @@ impl Scenario {
             0 => SimTime::from_us(u64::from(dice.between(0, end_us))),
             _ => SimTime::ZERO,
         };
+        routers::choose(&mut bundle, case);
         let options =
             RunOptions { warm_up, horizon, keep_requests: true, keep_steps: true, timeline: None };
         Self { bundle, trace, conditions: Conditions::calm(case), options }
@@ -247,6 +254,7 @@ impl Scenario {
         change(&|s| s.bundle.admission_latency = Span::ZERO);
         change(&|s| s.bundle.routing_latency = Span::ZERO);
         change(&|s| s.bundle.signals.kv_utilization_refresh = Span::ZERO);
+        change(&|s| s.bundle.signals.metrics_fetch_interval = Span::ZERO);
         change(&|s| s.bundle.batching.long_prefill_threshold = 0);
         change(&|s| s.bundle.batching.max_tokens = 2048);
         change(&|s| s.bundle.batching.max_running = 256);
@@ -311,6 +319,7 @@ fn bundle(dice: &mut Dice) -> PolicyBundle {
         routing_latency: if dice.once_in(3) { dice.span(30_000) } else { Span::ZERO },
         signals: Signals {
             kv_utilization_refresh: dice.span(50_000),
+            metrics_fetch_interval: Span::ZERO,
             prefix_index_blocks: dice.pick(&[1, 2, 5, 20, 100, 10_000]),
         },
         priority: match dice.between(0, 4) {
@@ -400,8 +409,7 @@ fn routing(dice: &mut Dice) -> Routing {
         2 => Routing::AlwaysBusiest,
         3 => Routing::PrefixAffinity,
         _ => {
-            let mut kinds: Vec<ScorerKind> =
-                ScorerKind::ALL.iter().map(|scorer| scorer.1).collect();
+            let mut kinds: Vec<ScorerKind> = routers::OF_THE_REFERENCE.to_vec();
             let mut scorers = Vec::new();
             for _ in 0..dice.between(1, 4) {
                 let kind = kinds.remove(dice.between(0, kinds.len() as u32 - 1) as usize);

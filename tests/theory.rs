@@ -31,7 +31,11 @@ fn servers(servers: u32, beta: [f64; 3]) -> PolicyBundle {
         admission_latency: Span::ZERO,
         routing: Routing::RoundRobin,
         routing_latency: Span::ZERO,
-        signals: Signals { kv_utilization_refresh: Span::ZERO, prefix_index_blocks: 1 },
+        signals: Signals {
+            kv_utilization_refresh: Span::ZERO,
+            metrics_fetch_interval: Span::ZERO,
+            prefix_index_blocks: 1,
+        },
         priority: Priority::Constant,
         scheduler: Scheduler::Fcfs,
         batching: Batching { max_running: 1, max_tokens: u32::MAX, long_prefill_threshold: 0 },

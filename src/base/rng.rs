@@ -22,7 +22,7 @@ pub enum Stream {
     Design = 4,
     /// Resampling in statistics.
     Resampling = 5,
-    /// Choices among tied instances.
+    /// Random choices of the router, among tied instances and others.
     RouterTies = 6,
     /// Answer lengths of a client; index: the client.
     Outputs = 7,

@@ -84,6 +84,7 @@ mod tests {
             kv_utilization: &[],
             chains: &chains,
             open: None,
+            seen: &crate::policy::view::Seen::default(),
         };
         let mut admit = |s: u64, input| {
             bucket.admit(SimTime::from_us(s * 1_000_000), &request(input), &cluster)

@@ -1,5 +1,7 @@
 //! Studies side by side: what each found, on fresh seeds.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value as Json, json};
 
 use super::number::{figure, usd};
@@ -63,7 +65,7 @@ impl Comparison<'_> {
                 || "no candidate kept its promises".to_owned(),
                 |winner| report.knob_line(&winner.candidate),
             );
-            text.push_str(&format!("  {name}: {tuned}\n"));
+            let _ = writeln!(text, "  {name}: {tuned}");
         }
         text
     }

@@ -12,6 +12,7 @@ mod fleet;
 mod fleet_json;
 mod frontier;
 pub mod number;
+mod picture;
 mod policy;
 mod requests;
 pub mod run;

@@ -55,7 +55,7 @@ pub use read::{ReadFile, Source, SourceRole, SpaceFile, open_beside, read_space}
 pub use runs::{Offer, RunLength, RunWishes, run_length};
 pub use score::{ConstraintScore, Score};
 pub use simulated::SimulatedEvaluator;
-pub use space::{Budget, Condition, Domain, Knob, SearchSpace, Seeds, Unit};
+pub use space::{Budget, Condition, Domain, Knob, SearchSpace, Seeds, Seek, Unit};
 pub use state::{StudyState, Trial, Verification};
 pub use study::{
     Limits, Mode, NoObserver, Observer, Phase, Progress, Study, StudyEnd, StudyOptions,

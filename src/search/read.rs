@@ -329,6 +329,7 @@ fn read_parts(
         scale_groups: knobs.scale_groups,
         objective: goal.objective,
         constraints: goal.constraints,
+        seek: goal.seek,
         fitness: goal.fitness,
         pareto,
         show,

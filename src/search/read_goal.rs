@@ -3,6 +3,7 @@
 use super::metric::{MetricName, class_names, names};
 use super::objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
 use super::scenarios::Scope;
+use super::space::Seek;
 use crate::config::{Bounds, Fields, Node, Problems, did_you_mean, read_list, read_text};
 
 /// What a search is after.
@@ -10,6 +11,7 @@ pub(super) struct Goal {
     pub objective: Objective,
     pub constraints: Vec<Constraint>,
     pub fitness: Option<FitnessWeights>,
+    pub seek: Seek,
 }
 
 /// The axes of a space that names none.
@@ -37,6 +39,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, scope: Scope) -> Option<Goal> {
     let constraints =
         constraints.map_or_else(Vec::new, |node| read_constraints(node, scope, goal.problems()));
     let fitness = read_fitness(&mut goal);
+    let seek = goal.one_of("seek", &SEEK).unwrap_or_default();
     goal.finish();
     let metric = metric?;
     let uses = |metric: &MetricName| metric.as_str() == FITNESS;
@@ -44,9 +47,10 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, scope: Scope) -> Option<Goal> {
     if wanted && fitness.is_none() && node.entry("weights").is_none() {
         fields.problems().error(node.at, "`fitness` needs weights").hint(WEIGHTS_HINT);
     }
-    Some(Goal { objective: Objective { direction, metric }, constraints, fitness })
+    Some(Goal { objective: Objective { direction, metric }, constraints, fitness, seek })
 }
 
+const SEEK: [(&str, Seek); 2] = [("optimum", Seek::Optimum), ("frontier", Seek::Frontier)];
 const WEIGHTS_HINT: &str = "add `weights: \"p99_ttft:3,mean_e2e:1,throughput:2\"` to `objective`";
 
 fn read_fitness(goal: &mut Fields<'_, '_>) -> Option<FitnessWeights> {

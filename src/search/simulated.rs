@@ -195,7 +195,11 @@ pub(crate) mod tests {
             admission_latency: Span::ZERO,
             routing: Routing::RoundRobin,
             routing_latency: Span::ZERO,
-            signals: Signals { kv_utilization_refresh: Span::ZERO, prefix_index_blocks: 0 },
+            signals: Signals {
+                kv_utilization_refresh: Span::ZERO,
+                metrics_fetch_interval: Span::ZERO,
+                prefix_index_blocks: 0,
+            },
             priority: Priority::Constant,
             scheduler: Scheduler::Fcfs,
             batching: Batching { max_running: 256, max_tokens: 2048, long_prefill_threshold: 0 },

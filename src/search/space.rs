@@ -21,6 +21,8 @@ pub struct SearchSpace {
     pub objective: Objective,
     /// What must hold.
     pub constraints: Vec<Constraint>,
+    /// Whether one candidate is sought or a frontier.
+    pub seek: Seek,
     /// Weights of the figure `fitness`, where it is used.
     pub fitness: Option<FitnessWeights>,
     /// Axes of the frontier; at least two distinct metrics, or none.
@@ -33,6 +35,16 @@ pub struct SearchSpace {
     pub budget: Budget,
     /// Candidates proposed at once; at least 1. Belongs to the study, never to the machine.
     pub batch: usize,
+}
+
+/// What a search spends its evaluations on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seek {
+    /// The best objective.
+    #[default]
+    Optimum,
+    /// A frontier as wide as can be on the axes of the space.
+    Frontier,
 }
 
 /// One degree of freedom.
@@ -299,6 +311,7 @@ pub(crate) mod tests {
                 bound: Bound::AtMost,
                 limit: 500.0,
             }],
+            seek: Seek::Optimum,
             fitness: None,
             pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
             show: vec![],

@@ -8,7 +8,7 @@ use crate::policy::admission::{AdmissionPolicy, admission_policy};
 use crate::policy::load::Load;
 use crate::policy::queue::Ranking;
 use crate::policy::router::{Router, router};
-use crate::policy::view::{ChainBlocks, ClusterView, RequestView};
+use crate::policy::view::{ChainBlocks, ClusterView, RequestView, Seen};
 use crate::policy::{PolicyBundle, Scheduler};
 use crate::scenario::Conditions;
 use crate::sim::agenda::Agenda;
@@ -17,6 +17,7 @@ use crate::sim::engine::{Engine, EngineSetup};
 use crate::sim::kv::{Holding, Naming};
 use crate::sim::live::{Live, NOWHERE, Phase, Slots};
 use crate::sim::moving::Moving;
+use crate::sim::observe::Observing;
 use crate::sim::outcome::{InstanceOutcome, Outcome, RequestState, RunOptions};
 use crate::sim::source::{Drawn, Listed, Source};
 use crate::workload::{Generator, Limits, NO_CHAIN, Request, Trace, WorkloadSpec};
@@ -33,6 +34,7 @@ pub struct Scratch {
     pub(super) agenda: Agenda,
     pub(super) load: Load,
     kv_utilization: Vec<f64>,
+    pub(super) seen: Seen,
     pub(super) decode_steps: Vec<Vec<Span>>,
     pub(super) answered: Vec<(u32, SimTime)>,
     pub(super) follow_ups: BinaryHeap<Reverse<(SimTime, u32)>>,
@@ -50,6 +52,8 @@ pub struct Cluster<'a, S> {
     pub(super) router: Box<dyn Router>,
     reads_kv: bool,
     kv_refreshed: SimTime,
+    /// What else the router reads.
+    pub(super) observing: Observing,
     /// When an engine last advanced, and the highest engine that did so then.
     advanced: (SimTime, usize),
     pub(super) ranking: Ranking,
@@ -115,17 +119,17 @@ fn run_to_end<S: Source>(
     scratch: &mut Scratch,
 ) -> Outcome {
     prepare(bundle, &source, options, scratch);
-    let places = bundle.places() as usize;
-    let router = router(&bundle.routing, places, bundle.signals.prefix_index_blocks);
+    let router = router(bundle, conditions.seed);
     let timeline = (scratch.collect.window(), options.timeline);
     let moving = Moving::new(bundle, conditions, &mut source, timeline);
-    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.reads_latencies());
+    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.watches_requests());
     scratch.collect.watch.reset(watched.map(|scaling| scaling.quantiles));
     let mut cluster = Cluster {
         bundle,
         options,
         admission: admission_policy(&bundle.admission),
         reads_kv: router.needs_kv_utilization(),
+        observing: Observing::new(router.columns(), source.clients(), &mut scratch.seen),
         router,
         kv_refreshed: SimTime::ZERO,
         advanced: (SimTime::ZERO, 0),
@@ -176,6 +180,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
     s.load.reset(instances);
     s.kv_utilization.clear();
     s.kv_utilization.resize(instances, 0.0);
+    s.seen.reset(instances);
     s.answered.clear();
     s.follow_ups.clear();
     s.follow_ups.extend(source.first_asks().into_iter().map(Reverse));
@@ -261,7 +266,7 @@ impl<S: Source> Cluster<'_, S> {
         self.s.collect.arrived(&live);
         let slot = self.s.slots.insert(live);
         if let Some(moving) = &mut self.moving {
-            self.s.slots[slot].deadline = moving.arrived(now, slot, id, 0);
+            self.s.slots[slot].deadline = moving.arrived(now, slot, &self.s.slots[slot]);
         }
         self.s.admissions.push_back((now + self.bundle.admission_latency, slot));
     }
@@ -336,10 +341,11 @@ impl<S: Source> Cluster<'_, S> {
 
     pub(super) fn on_admission(&mut self, now: SimTime) {
         self.refresh_kv(now);
+        self.refresh_metrics(now);
         let Some((_, slot)) = self.s.admissions.pop_front() else { return };
         let request = Self::view(&self.s.slots[slot]);
-        let Scratch { load, kv_utilization, chains, .. } = &*self.s;
-        let cluster = ClusterView { load, kv_utilization, chains, open: None };
+        let Scratch { load, kv_utilization, chains, seen, .. } = &*self.s;
+        let cluster = ClusterView { load, kv_utilization, chains, open: None, seen };
         if self.admission.admit(now, &request, &cluster) {
             self.s.routings.push_back((now + self.bundle.routing_latency, slot));
         } else if self.moving.is_some() {
@@ -360,15 +366,17 @@ impl<S: Source> Cluster<'_, S> {
     /// Sends a request to an instance, or holds it where there is none.
     pub(super) fn route(&mut self, slot: u32, now: SimTime) {
         self.refresh_kv(now);
+        self.refresh_metrics(now);
         if let Some(moving) = &mut self.moving
             && !moving.any_open()
         {
             return moving.hold(slot);
         }
+        self.count_for_router(slot, now);
         let request = Self::view(&self.s.slots[slot]);
-        let Scratch { chains, load, kv_utilization, .. } = &*self.s;
+        let Scratch { chains, load, kv_utilization, seen, .. } = &*self.s;
         let open = self.moving.as_ref().map(|moving| moving.open.as_slice());
-        let cluster = ClusterView { load, kv_utilization, chains, open };
+        let cluster = ClusterView { load, kv_utilization, chains, open, seen };
         let pinned = self.source.clients()[request.client.index()].pinned;
         let instance = match pinned.map(|index| index as usize) {
             Some(index) if index < load.len() && cluster.is_open(index) => index,

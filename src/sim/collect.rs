@@ -291,7 +291,7 @@ impl Collector {
             && e2e <= targets.e2e
             && tpot.is_none_or(|tpot| tpot <= targets.tpot);
         self.timeline.completed((live.asked, finished), live.class, ttft, kept);
-        self.watch.completed(tpot, e2e);
+        self.watch.completed((live.input, live.output), tpot, e2e);
         if self.is_measured(live) {
             self.ttft_course.add(live.asked, ttft);
             self.e2e_course.add(live.asked, e2e);

@@ -12,6 +12,7 @@ use crate::base::{SimTime, Span};
 use crate::latency::Blackbox;
 use crate::policy::Batching;
 use crate::policy::load::Load;
+use crate::policy::signals::Pass;
 use crate::policy::view::ChainBlocks;
 use crate::sim::collect::Collector;
 use crate::sim::kv::KvCache;
@@ -48,7 +49,7 @@ pub struct Engine {
     pub(super) latency: Blackbox,
     pub(super) limits: Batching,
     block_size: u32,
-    pool: u32,
+    pub(super) pool: u32,
     /// When the next step that was not counted yet begins, or could begin.
     pub(super) next_step: SimTime,
     pub(super) run_step: Span,
@@ -84,6 +85,8 @@ pub struct Engine {
     pub(super) slowness: f64,
     /// Prompt tokens of steps counted.
     pub(super) prefill_tokens: u64,
+    /// The last step counted.
+    pub(super) pass: Pass,
     pub(super) outcome: InstanceOutcome,
     kv_block_ps: u128,
     pub(super) busy: Span,
@@ -131,6 +134,7 @@ impl Engine {
             frozen: false,
             slowness: 1.0,
             prefill_tokens: 0,
+            pass: Pass::default(),
             outcome: InstanceOutcome::default(),
             kv_block_ps: 0,
             busy: Span::ZERO,
@@ -163,6 +167,7 @@ impl Engine {
         self.finished.clear();
         self.leaving.clear();
         (self.frozen, self.slowness, self.prefill_tokens) = (false, 1.0, 0);
+        self.pass = Pass::default();
         self.outcome = InstanceOutcome::default();
         (self.kv_block_ps, self.busy) = (0, Span::ZERO);
         (self.last_event, self.last_step_end) = (SimTime::ZERO, SimTime::ZERO);
@@ -294,6 +299,7 @@ impl Engine {
         self.kv_block_ps += u128::from(self.kv.used()) * u128::from(length.as_ps());
         self.outcome.decode_tokens += u64::from(work.decode);
         self.prefill_tokens += u64::from(work.prefill);
+        self.pass = Pass { prefill_tokens: work.prefill, length };
         cx.collect.stepped(self.id, now, length, 1, work.decode);
         self.rest_starved(length, cx);
         self.finish_prompts(end, cx);
@@ -326,6 +332,7 @@ impl Engine {
         let length = self.run_step.times(u64::from(count));
         self.busy += length;
         self.steps += count;
+        self.pass = Pass { prefill_tokens: 0, length: self.run_step };
         self.outcome.decode_tokens += u64::from(count) * u64::from(self.decoding);
         self.last_event =
             self.last_event.max(self.next_step + self.run_step.times(u64::from(count - 1)));

@@ -27,6 +27,7 @@ pub mod fleet_outcome;
 mod kv;
 mod live;
 mod moving;
+mod observe;
 mod order;
 mod orders;
 pub mod outcome;

@@ -7,14 +7,14 @@ use crate::base::{Delay, Rng, SimTime, Span, Stream};
 use crate::policy::autoscale::{
     Autoscaler, Autoscaling, FleetView, Foresight, ScaleOrder, autoscaler,
 };
-use crate::policy::signals::{PoolSample, Sample, Samples, TokenCost};
+use crate::policy::signals::{InstanceSample, PoolSample, Sample, Samples, TokenCost};
 use crate::policy::{PolicyBundle, Pool};
 use crate::scenario::{Conditions, Strike};
 use crate::sim::cluster::{Cluster, Scratch};
 use crate::sim::engine::{Engine, Shared};
 use crate::sim::fleet::{After, Due, Fleet, State};
 use crate::sim::fleet_outcome::{FleetOutcome, Happening, StateTime};
-use crate::sim::live::{NOWHERE, Phase};
+use crate::sim::live::{Live, NOWHERE, Phase};
 use crate::sim::outcome::RequestState;
 use crate::sim::source::Source;
 use std::cmp::Reverse;
@@ -46,6 +46,8 @@ pub struct Moving<'a> {
     endings: BinaryHeap<Reverse<(SimTime, u32)>>,
     /// Attempts that reached the cluster.
     arrivals: u64,
+    /// Prompt tokens of these.
+    prompt_tokens: u64,
 }
 
 /// What is next in such a run; of several at one instant the first kind goes first.
@@ -102,6 +104,7 @@ impl<'a> Moving<'a> {
             retries: BinaryHeap::new(),
             endings: BinaryHeap::new(),
             arrivals: 0,
+            prompt_tokens: 0,
         })
     }
 
@@ -126,8 +129,10 @@ impl<'a> Moving<'a> {
     }
 
     /// An attempt reached the cluster; returns when it will be given up.
-    pub fn arrived(&mut self, now: SimTime, slot: u32, id: u32, attempt: u8) -> SimTime {
+    pub fn arrived(&mut self, now: SimTime, slot: u32, live: &Live) -> SimTime {
+        let (id, attempt) = (live.id, live.attempt);
         self.arrivals += 1;
+        self.prompt_tokens += u64::from(live.input);
         let Some(timeout) = self.conditions.clients.timeout else { return SimTime::NEVER };
         let deadline = now + timeout.min(SimTime::LAST.since(SimTime::ZERO));
         self.deadlines.push_back((deadline, slot, id, attempt));
@@ -357,11 +362,12 @@ impl<'a, S: Source> Cluster<'a, S> {
     }
 
     fn on_retry(&mut self) {
-        let Some(Reverse((now, id, slot))) = self.moving().retries.pop() else { return };
-        let attempt = self.s.slots[slot].attempt;
-        let deadline = self.moving().arrived(now, slot, id, attempt);
+        let Some(Reverse((now, _, slot))) = self.moving().retries.pop() else { return };
+        if let Some(moving) = &mut self.moving {
+            self.s.slots[slot].deadline = moving.arrived(now, slot, &self.s.slots[slot]);
+        }
         let live = &mut self.s.slots[slot];
-        (live.arrival, live.deadline) = (now, deadline);
+        live.arrival = now;
         live.rank = self.ranking.rank(now, live.class, live.input);
         self.s.collect.tried_again(live, now);
         self.s.admissions.push_back((now + self.bundle.admission_latency, slot));
@@ -417,13 +423,31 @@ impl<'a, S: Source> Cluster<'a, S> {
     /// Scrapes the signals.
     pub(super) fn scrape(&mut self, now: SimTime) {
         let pools = self.fleet().pools();
+        let reads_engines = self.moving().scaling.is_some_and(Autoscaling::reads_engines);
         let mut sample =
             Sample { at: now, pools: vec![PoolSample::default(); pools], ..Sample::default() };
+        let scaling = self.moving().scaling;
+        let block_size = u64::from(self.bundle.block_size);
+        let by_instance = scaling.is_some_and(Autoscaling::watches_instances);
         for place in 0..self.s.engines.len() {
             let gauges = self.s.engines[place].gauges(now, self.begun(place, now), &self.s.slots);
             let at = &self.fleet().places[place];
             let (pool, state, serves) = (at.pool as usize, at.state, at.serves());
+            let (launched, entered) = (at.launched, at.entered);
             let kv = self.s.engines[place].kv.used() + self.s.engines[place].kv.free();
+            if by_instance && matches!(state, State::Starting | State::Ready) {
+                let is_ready = state == State::Ready;
+                sample.instances.push(InstanceSample {
+                    pool: pool as u32,
+                    place: place as u32,
+                    launched,
+                    ready_since: is_ready.then_some(entered),
+                    waiting: gauges.waiting,
+                    kv_used: gauges.kv_used * block_size,
+                    kv_total: if is_ready { u64::from(kv) * block_size } else { 0 },
+                    busy_ps: u128::from(gauges.busy.as_ps()),
+                });
+            }
             let pool = &mut sample.pools[pool];
             pool.busy_ps += u128::from(gauges.busy.as_ps());
             pool.prefill_tokens += gauges.prefill_tokens;
@@ -437,11 +461,15 @@ impl<'a, S: Source> Cluster<'a, S> {
                 pool.ready += 1;
                 pool.kv_used += gauges.kv_used;
                 pool.kv_total += u64::from(kv);
+                if reads_engines {
+                    let begun = self.begun(place, now);
+                    sample.engines.push(self.s.engines[place].sample(now, begun, &self.s.slots));
+                }
             }
         }
         self.s.collect.watch.scrape(now, &mut sample);
         let moving = self.moving();
-        sample.arrivals = moving.arrivals;
+        (sample.arrivals, sample.prompt_tokens) = (moving.arrivals, moving.prompt_tokens);
         sample.held = moving.held.len() as u64;
         for (pool, sample) in sample.pools.iter_mut().enumerate() {
             sample.ready_ps = moving.fleet.ready_ps(pool, now);

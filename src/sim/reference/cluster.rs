@@ -8,7 +8,7 @@ use super::super::fleet_outcome::FleetEvent;
 use super::super::outcome::{RequestState, StepRecord};
 use super::engine::Engine;
 use super::fleet::Place;
-use super::router::Router;
+use super::router::{Router, Sight};
 use super::scaling::{Control, Observed};
 use super::{Request, Setting};
 
@@ -69,6 +69,8 @@ pub(super) struct Cluster<'a> {
     pub observed: Vec<Observed>,
     /// When attempts reached the cluster, first ones and further ones.
     pub attempts: Vec<SimTime>,
+    /// Prompt tokens of these.
+    pub prompt_tokens: u64,
     pub retries: Vec<SimTime>,
     /// Tokens computed for attempts that were lost or given up.
     pub wasted_tokens: u64,
@@ -95,6 +97,7 @@ impl<'a> Cluster<'a> {
             gaps: Vec::new(),
             observed: Vec::new(),
             attempts: Vec::new(),
+            prompt_tokens: 0,
             retries: Vec::new(),
             wasted_tokens: 0,
             log: Vec::new(),
@@ -204,6 +207,7 @@ impl<'a> Cluster<'a> {
     /// An attempt reaches the cluster.
     pub fn attempt(&mut self, now: SimTime, id: usize) {
         self.attempts.push(now);
+        self.prompt_tokens += u64::from(self.requests[id].input);
         let attempt = self.attempts.len() as u64;
         self.requests[id].state = RequestState::Queued;
         self.requests[id].came = (now, attempt);
@@ -230,10 +234,11 @@ impl<'a> Cluster<'a> {
             return;
         }
         let ready = |&place: &usize| self.places.get(place).is_some_and(Place::is_ready);
-        let chosen = match self.setting.pinned(id).filter(ready) {
-            Some(place) => place,
-            None => self.router.route(&self.setting, &self.places, id),
-        };
+        let chosen = self.setting.pinned(id).filter(ready);
+        let chosen = chosen.unwrap_or_else(|| {
+            let Self { setting, places, requests, .. } = self;
+            self.router.route(&Sight { setting, places, requests, request: id })
+        });
         self.requests[id].routed = Some(now);
         self.requests[id].instance = Some(chosen);
         let engine = self.places[chosen].engine.as_mut().expect("it is ready");

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::base::{InstanceId, SimTime, Span};
 use crate::latency::Blackbox;
+use crate::policy::signals::Pass;
 use crate::policy::{Pool, Priority, Scheduler};
 
 use super::super::outcome::{RequestState, StepRecord};
@@ -62,6 +63,8 @@ pub(super) struct Engine {
     pub stopped: bool,
     /// When the last step ends.
     pub busy_until: SimTime,
+    /// What the last step is.
+    pub pass: Pass,
     /// When the last event happened.
     pub clock: SimTime,
     pub requests: u64,
@@ -91,6 +94,7 @@ impl Engine {
             slow: None,
             stopped: false,
             busy_until: SimTime::ZERO,
+            pass: Pass::default(),
             clock: SimTime::ZERO,
             requests: 0,
             steps,
@@ -234,6 +238,7 @@ impl Engine {
         self.kv_blocks_peak = self.kv_blocks_peak.max(used);
         self.kv_block_us += u64::from(used) * duration.as_us();
         self.end_step(now, duration);
+        self.pass = Pass { prefill_tokens: prefill, length: duration };
         Step {
             record: StepRecord {
                 instance: InstanceId::new(self.index),

@@ -2,8 +2,8 @@
 //!
 //! Every step, request and KV block is simulated by itself: events in ordered sets, blocks as
 //! objects with an identity, the free list a deque, the wait queue sorted at each step. Nothing
-//! is skipped and nothing is shared with the fast core but types, the formulas of latency, and
-//! the autoscalers with the window of scrapes that they look at.
+//! is skipped and nothing is shared with the fast core but types, the formulas of latency and of
+//! F5's scores, and the autoscalers with the window of scrapes that they look at.
 //!
 //! # Order of events
 //!
@@ -22,6 +22,7 @@ mod kv;
 mod ledger;
 mod router;
 mod scaling;
+mod scores;
 mod tally;
 
 use crate::base::{SimTime, Span};
