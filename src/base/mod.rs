@@ -9,6 +9,7 @@ pub mod normal;
 pub mod rng;
 pub mod stats;
 pub mod time;
+pub mod tolerance;
 mod ziggurat;
 
 pub use batch_means::{SteadyMean, batch_means};

@@ -81,7 +81,7 @@ fn t_cumulative(x: f64, freedom: f64) -> f64 {
 }
 
 /// The regularised incomplete beta function.
-fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
+pub(super) fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;
     }

@@ -67,6 +67,10 @@ impl Talk {
             Phase::Verify => {
                 format!("{} tested on fresh seeds", plural(progress.done, "candidate"))
             }
+            Phase::Certify => {
+                let done = plural(progress.done, "evaluation");
+                format!("{done} of what lies one step from the winner")
+            }
             Phase::Start | Phase::Search => {
                 format!("{}/{} evaluations", progress.done, progress.total)
             }
@@ -86,7 +90,8 @@ impl Talk {
         let here = progress.done.checked_sub(self.first).filter(|&here| here > 0)?;
         let left = progress.total.saturating_sub(progress.done);
         let pace = self.clock.elapsed().as_secs() / here as f64;
-        (progress.phase != Phase::Verify).then_some(pace * left as f64)
+        let searching = matches!(progress.phase, Phase::Start | Phase::Search);
+        searching.then_some(pace * left as f64)
     }
 }
 

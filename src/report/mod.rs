@@ -3,8 +3,9 @@
 //! Everything here is a pure function from outcomes or a journal to text; only `cli` writes it
 //! anywhere.
 
+pub mod certificate;
 pub mod comparison;
-pub mod cost;
+mod cost;
 pub mod derived;
 pub mod estimate;
 mod events;

@@ -18,8 +18,7 @@ impl StudyReport<'_> {
     /// `pareto.svg`: the stable trials on the first two axes, the frontier of the feasible ones as
     /// a line, its knee and the winner marked; `None` without a feasible trial.
     pub fn pareto_svg(&self) -> Option<String> {
-        let [x, y] =
-            self.space.pareto.get(..2)?.try_into().ok().map(|axes: [MetricName; 2]| axes)?;
+        let [x, y] = self.space.pareto.get(..2)? else { return None };
         let points = self.state.pareto(self.space);
         let shown = window(&points)?;
         let mut text = String::new();

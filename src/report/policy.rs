@@ -38,7 +38,7 @@ impl StudyReport<'_> {
             let _ = writeln!(
                 header,
                 "  {constraint}: {}, 95 % interval {} to {}",
-                show(score.mean),
+                show(score.estimate),
                 show(score.low),
                 show(score.high)
             );

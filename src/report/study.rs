@@ -153,6 +153,7 @@ pub(super) const fn proposed_by(origin: Origin) -> &'static str {
         Origin::Ego => "ego",
         Origin::Gp => "gp",
         Origin::Descent => "descent",
+        Origin::Neighbour => "neighbour",
     }
 }
 

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::run_json::fleet_json;
 use super::study::{StudyReport, Verdict, proposed_by};
-use crate::search::Trial;
 use crate::search::score::{self, Score};
 use crate::search::state::ranking;
+use crate::search::{Finding, Trial};
 
 impl StudyReport<'_> {
     /// The same as the summary for people, and all trials in order of rank. Keys are in
@@ -23,7 +23,10 @@ impl StudyReport<'_> {
                 let seeds: Vec<u64> = met.runs.iter().map(|run| run.seed).collect();
                 json!({
                     "trial": met.trial,
-                    "passed": met.score.feasible,
+                    "round": met.round,
+                    "passed": met.found == Finding::Kept,
+                    "found": met.found,
+                    "error": met.error,
                     "stable": met.score.stable,
                     "seeds": seeds,
                     "promises": self.promises_json(&met.score),
@@ -45,6 +48,7 @@ impl StudyReport<'_> {
             },
             "winner": self.winner().map(|winner| self.winner_json(winner)),
             "verifications": verifications,
+            "certificate": self.certificate_json(),
             "trials": trials,
             "pareto": self.pareto_json(),
             "warnings": self.warnings(),
@@ -81,11 +85,16 @@ impl StudyReport<'_> {
                 "promise": promise.to_string(),
                 "metric": promise.metric.as_str(),
                 "limit": promise.limit,
+                "share_of_runs": promise.share,
+                "estimate": score.estimate,
+                "shown": score.shown,
+                "margin": score.shown.map(|shown| promise.margin(shown)),
+                "basis": score.basis,
                 "mean": score.mean,
                 "low_95": score.low,
                 "high_95": score.high,
                 "kept": score.holds,
-                "kept_by_interval": score.confident,
+                "kept_with_confidence": score.confident,
             })
         });
         Value::Array(promises.collect())

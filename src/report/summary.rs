@@ -15,9 +15,9 @@ impl StudyReport<'_> {
         let mut text = format!(
             "{}: {} raced over {}, {} in all; {}\n",
             self.space.name,
-            plural(self.state.trials.len(), "candidate"),
+            plural(self.state.search_trials().len(), "candidate"),
             plural(self.space.seeds.search as usize, "seed"),
-            plural(self.state.runs(), "run"),
+            plural(self.state.search_runs(), "run"),
             self.ending()
         );
         match (self.winner(), self.state.winning()) {
@@ -25,6 +25,7 @@ impl StudyReport<'_> {
             _ => text.push_str(&self.no_winner_section()),
         }
         text.push_str(&self.failed_section());
+        text.push_str(&self.certificate_section());
         text.push_str(&self.tried_section());
         text.push_str(&self.frontier_section());
         let warnings = self.warnings();
@@ -63,7 +64,8 @@ impl StudyReport<'_> {
         let seeds: Vec<u64> = winning.runs.iter().map(|run| run.seed).collect();
         let _ = writeln!(
             text,
-            "\n  Its promises on {} that the search never saw (mean, 95 % interval):\n\n{}",
+            "\n  Its promises on {} that the search never saw (mean, 95 % interval, what they \
+             show):\n\n{}",
             plural(seeds.len(), "fresh seed"),
             self.promises_table(winner, winning).to_text().trim_end_matches('\n')
         );
@@ -72,8 +74,9 @@ impl StudyReport<'_> {
 
     fn promises_table(&self, trial: &Trial, met: &Verification) -> Table {
         let word = |kept: bool| if kept { "kept" } else { "broken" };
-        let header = ["promise", "fresh seeds", "from", "to", "in the search", "verdict"];
-        let mut table = Table::new(header).words(5);
+        let header =
+            ["promise", "fresh seeds", "from", "to", "shown", "margin", "in the search", "verdict"];
+        let mut table = Table::new(header).words(7);
         let pairs = met.score.constraints.iter().zip(&trial.score.constraints);
         for (constraint, (fresh, searched)) in self.space.constraints.iter().zip(pairs) {
             let name = constraint.metric.as_str();
@@ -83,15 +86,18 @@ impl StudyReport<'_> {
                 show(fresh.mean),
                 show(fresh.low),
                 show(fresh.high),
-                show(searched.mean),
-                word(fresh.holds && fresh.confident).to_owned(),
+                show(fresh.shown),
+                show(fresh.shown.map(|shown| constraint.margin(shown))),
+                show(searched.estimate),
+                word(fresh.confident).to_owned(),
             ]);
         }
         let (fresh, searched) = (met.score.stable, trial.score.stable);
         let stable = |stable: bool| if stable { "stable" } else { "unstable" }.to_owned();
         let blank = String::new;
         let (now, before) = (stable(fresh), stable(searched));
-        table.row(["stable".to_owned(), now, blank(), blank(), before, word(fresh).to_owned()]);
+        let word = word(fresh).to_owned();
+        table.row(["stable".to_owned(), now, blank(), blank(), blank(), blank(), before, word]);
         table
     }
 
@@ -129,20 +135,21 @@ impl StudyReport<'_> {
         for (constraint, score) in self.space.constraints.iter().zip(&score.constraints) {
             let name = constraint.metric.as_str();
             if score.holds {
-                if kept_on_average && !score.confident {
+                if kept_on_average && score.basis.is_some() && !score.confident {
                     broken.push(reaches_past(constraint, score));
                 }
                 continue;
             }
-            broken.push(match score.mean {
+            broken.push(match score.estimate {
                 None => format!("`{constraint}`: could not be measured"),
-                Some(mean) => {
-                    let off = (mean - constraint.limit).abs();
+                Some(estimate) => {
+                    let off = (estimate - constraint.limit).abs();
                     format!(
-                        "`{constraint}`: {}, missed by {}{}",
-                        figure(name, mean),
+                        "`{constraint}`: {}, missed by {}{}{}",
+                        figure(name, estimate),
                         figure(name, off),
-                        share_of(off, constraint.limit)
+                        share_of(off, constraint.limit),
+                        interval_of(constraint, score)
                     )
                 }
             });
@@ -200,12 +207,28 @@ impl StudyReport<'_> {
     }
 }
 
-/// Of a promise kept on average: how far its interval reaches past the limit.
+/// Of a promise that seems kept: what the fresh seeds show instead.
 fn reaches_past(constraint: &Constraint, score: &ConstraintScore) -> String {
     let name = constraint.metric.as_str();
     let show = |value: Option<f64>| value.map_or("unknown".to_owned(), |v| figure(name, v));
-    let (mean, low, high) = (show(score.mean), show(score.low), show(score.high));
-    format!("`{constraint}`: {mean} on average, but the 95 % interval is {low} to {high}")
+    let seen = show(score.estimate);
+    match score.shown {
+        Some(shown) => {
+            format!("`{constraint}`: {seen}, but all that is shown is {}", figure(name, shown))
+        }
+        None => format!("`{constraint}`: {seen}, but too few runs to show it"),
+    }
+}
+
+/// `, 95 % interval 1 to 2` of a mean; empty without one and for shares of runs.
+fn interval_of(constraint: &Constraint, score: &ConstraintScore) -> String {
+    let name = constraint.metric.as_str();
+    match (score.low, score.high, constraint.share) {
+        (Some(low), Some(high), None) if low < high => {
+            format!(", 95 % interval {} to {}", figure(name, low), figure(name, high))
+        }
+        _ => String::new(),
+    }
 }
 
 /// On how many seeds the fleet did not keep up, and by how much; `None` where it did on all, or

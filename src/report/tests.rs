@@ -8,7 +8,7 @@ use super::StudyReport;
 use crate::config::{Defaults, Node, Problems, parse};
 use crate::search::journal::{Entry, FORMAT, Header, ProposedCandidate, SearchEnd};
 use crate::search::space::tests::{choice, int, knob, space};
-use crate::search::{Figures, Origin, Run, SearchSpace, StudyState, Template};
+use crate::search::{Figures, Finding, Origin, Run, SearchSpace, StudyState, Template};
 
 const TEMPLATE: &str = "\
 pools:
@@ -92,8 +92,14 @@ fn entries(
     for &(trial, ttft) in verified {
         let seeds = space.seeds.of_verification();
         let runs = seeds.iter().map(|&seed| run(seed, tried[trial].0, ttft, true)).collect();
-        let passed = winner == Some(trial);
-        entries.push(Entry::Verified { trial, runs, score: Value::Null, passed });
+        entries.push(Entry::Verified {
+            trial,
+            round: 0,
+            runs,
+            rival: vec![],
+            score: Value::Null,
+            found: Finding::Kept,
+        });
     }
     entries.push(Entry::Finished { winner });
     entries

@@ -4,7 +4,8 @@ use super::number::figure;
 use super::study::StudyReport;
 use crate::config::{Node, Value};
 use crate::search::journal::SearchEnd;
-use crate::search::{Candidate, Domain, KnobValue, Trial};
+use crate::search::promise::runs_needed;
+use crate::search::{Basis, Candidate, Domain, KnobValue, Trial};
 
 /// With fewer seeds per candidate the search mostly sees noise.
 const SEARCH_SEEDS_MIN: u32 = 3;
@@ -20,6 +21,7 @@ impl StudyReport<'_> {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         warnings.extend(self.few_seeds());
+        warnings.extend(self.assumed());
         if let Some(winner) = self.winner() {
             warnings.extend(self.edges(&winner.candidate));
         }
@@ -45,6 +47,30 @@ impl StudyReport<'_> {
             ));
         }
         warnings
+    }
+
+    /// Promises about a share of runs of which there were too few to show them.
+    fn assumed(&self) -> Vec<String> {
+        let met = self.state.winning().or(self.state.verifications.last());
+        let Some(met) = met else { return Vec::new() };
+        let pairs = self.space.constraints.iter().zip(&met.score.constraints);
+        let few = pairs.filter_map(|(constraint, score)| {
+            let needed = runs_needed(constraint, met.error)?;
+            let count = met.runs.len();
+            match score.basis? {
+                Basis::Normal => Some(format!(
+                    "`{constraint}` was judged on {count} fresh seeds as if the figure were normal \
+                     over seeds on the scale of the promise; {needed} seeds show it without \
+                     assuming so: `seeds: {{verify_max: {needed}}}`"
+                )),
+                Basis::OrderStatistics if score.shown.is_none() => Some(format!(
+                    "{count} fresh seeds are too few for `{constraint}`, whose figure is not \
+                     normal over seeds; {needed} may do: `seeds: {{verify_max: {needed}}}`"
+                )),
+                _ => None,
+            }
+        });
+        few.collect()
     }
 
     /// Knobs of the winner that stand at an end of their range: a better value may lie beyond.
@@ -102,7 +128,7 @@ impl StudyReport<'_> {
 
     fn still_improving(&self) -> Option<String> {
         let cut = matches!(self.state.searched, Some(SearchEnd::Evaluations | SearchEnd::Wall));
-        let trials = &self.state.trials;
+        let trials = self.state.search_trials();
         let (index, from, to) = last_improvement(self, trials)?;
         let late = index as f64 >= (1.0 - LATE_SHARE) * trials.len() as f64;
         let name = self.space.objective.metric.as_str();

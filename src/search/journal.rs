@@ -15,11 +15,12 @@ use serde_json::Value as Json;
 use super::candidate::fnv1a;
 use super::error::StudyError;
 use super::evaluate::Run;
+use super::fresh::Finding;
 use super::propose::Origin;
 use super::read::Source;
 
 /// The version of the journal's format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// An event of a study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,16 +54,31 @@ pub enum Entry {
         /// Why.
         why: SearchEnd,
     },
-    /// A candidate met fresh seeds.
+    /// A candidate met fresh seeds, or more of them.
     Verified {
         /// Which trial.
         trial: usize,
-        /// One per fresh seed.
+        /// 0: as a finalist; from 1 on in that round of the certificate.
+        round: u32,
+        /// One per fresh seed that it met since it was last looked at.
         runs: Vec<Run>,
-        /// What they amount to; derived.
+        /// Runs of the winner under fresh seeds of the round that it had not met before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        rival: Vec<Run>,
+        /// What all its runs on fresh seeds amount to; derived.
         score: Json,
-        /// Whether it kept its promises.
-        passed: bool,
+        /// What became of it; derived.
+        found: Finding,
+    },
+    /// A round of the certificate: what lies one step from the winner so far.
+    Neighbours {
+        /// Counts from 1.
+        round: u32,
+        /// The winner so far.
+        winner: usize,
+        /// In the order in which they are tried; those to simulate are proposed hereafter, unless
+        /// they are trials already.
+        neighbours: Vec<ListedNeighbour>,
     },
     /// The last line.
     Finished {
@@ -101,6 +117,17 @@ pub struct ProposedCandidate {
     pub by: Origin,
     /// Its active knobs.
     pub knobs: Json,
+}
+
+/// A candidate one step from a winner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListedNeighbour {
+    /// Its active knobs.
+    pub knobs: Json,
+    /// Why it need not be simulated, where it is certain that it is no better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<String>,
 }
 
 /// Why a search stopped proposing.

@@ -1,5 +1,6 @@
 //! What is wanted, and what must hold.
 
+use super::candidate::six_digits;
 use super::metric::{Figures, MetricName};
 use super::scenarios::Scope;
 use crate::config::nearest;
@@ -31,7 +32,7 @@ pub enum Bound {
     AtLeast,
 }
 
-/// A promise about one figure.
+/// A promise about one figure: about its expected value over seeds, or about a share of runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Constraint {
     /// Which figure.
@@ -40,6 +41,9 @@ pub struct Constraint {
     pub bound: Bound,
     /// Of which limit; finite, in the figure's unit.
     pub limit: f64,
+    /// The share of runs, one per seed, that has to keep the limit, from one half up to below 1;
+    /// `None`: the expected value has to.
+    pub share: Option<f64>,
 }
 
 /// The weights of the fitness: `p99_ttft:3,mean_e2e:1,throughput:2`.
@@ -80,7 +84,7 @@ impl Objective {
 }
 
 impl Constraint {
-    /// Reads `metric <= number` or `metric >= number`.
+    /// Reads `metric <= number` or `metric >= number`, and the same ` in 95% of runs`.
     ///
     /// # Errors
     /// What is wrong, and a hint.
@@ -89,16 +93,25 @@ impl Constraint {
             let hint = "write `metric <= number` or `metric >= number`".to_owned();
             return Err((format!("`{text}` is not a constraint"), Some(hint)));
         };
+        let (limit, share) = split_share(limit)?;
         let Some(limit) = limit.parse::<f64>().ok().filter(|limit| limit.is_finite()) else {
             let hint = "limits are plain numbers in the unit of the metric's name".to_owned();
             return Err((format!("`{limit}` is not a number"), Some(hint)));
         };
         match MetricName::parse(metric, scope) {
-            Ok(metric) => Ok(Self { metric, bound, limit }),
+            Ok(metric) => Ok(Self { metric, bound, limit, share }),
             Err(near) => Err((
                 format!("no metric `{metric}`"),
                 near.map(|name| format!("did you mean `{name}`?")),
             )),
+        }
+    }
+
+    /// How far `value` is inside of the limit; negative outside.
+    pub fn margin(&self, value: f64) -> f64 {
+        match self.bound {
+            Bound::AtMost => self.limit - value,
+            Bound::AtLeast => value - self.limit,
         }
     }
 
@@ -117,7 +130,10 @@ impl std::fmt::Display for Constraint {
             Bound::AtMost => "<=",
             Bound::AtLeast => ">=",
         };
-        write!(formatter, "{} {sign} {}", self.metric, self.limit)
+        write!(formatter, "{} {sign} {}", self.metric, self.limit)?;
+        // Six digits undo what a percentage lost on its way to a share.
+        self.share
+            .map_or(Ok(()), |share| write!(formatter, " in {}% of runs", six_digits(share * 100.0)))
     }
 }
 
@@ -126,6 +142,33 @@ fn split(text: &str) -> Option<(&str, Bound, &str)> {
         text.split_once(sign).map(|(metric, limit)| (metric.trim(), bound, limit.trim()))
     };
     at("<=", Bound::AtMost).or_else(|| at(">=", Bound::AtLeast))
+}
+
+/// The limit's text, and the share of runs that follows it, where one does.
+fn split_share(text: &str) -> Result<(&str, Option<f64>), (String, Option<String>)> {
+    let Some((limit, rest)) = text.split_once(char::is_whitespace) else { return Ok((text, None)) };
+    let rest = rest.trim();
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let number = match words.as_slice() {
+        ["in", number, "of", "runs"] => number.strip_suffix('%'),
+        ["in", number, "%", "of", "runs"] => Some(*number),
+        _ => None,
+    };
+    let Some(number) = number else {
+        let hint = "write `metric <= number in 95% of runs`".to_owned();
+        return Err((format!("`{rest}` cannot follow a limit"), Some(hint)));
+    };
+    let percent = number.parse::<f64>().ok().filter(|percent| percent.is_finite());
+    let hint = match percent {
+        Some(percent) if (50.0..100.0).contains(&percent) => {
+            return Ok((limit, Some(percent / 100.0)));
+        }
+        Some(percent) if percent >= 100.0 => {
+            "no number of runs shows that all keep it; write `in 99% of runs`"
+        }
+        _ => "the share is a number from 50 up to below 100",
+    };
+    Err((format!("`{number}%` is no share of runs that can be promised"), Some(hint.to_owned())))
 }
 
 impl FitnessWeights {
@@ -193,6 +236,33 @@ mod tests {
         let share =
             Constraint::parse("completed_ratio >= 0.999", Scope::default()).expect("a constraint");
         assert!(share.holds(0.999) && !share.holds(0.99));
+    }
+
+    #[test]
+    fn a_share_of_runs_reads_and_prints_alike() {
+        for text in ["ttft_p99_ms<=500 in 95% of runs", "ttft_p99_ms <= 500  in 95 % of runs"] {
+            let constraint = Constraint::parse(text, Scope::default()).expect("a constraint");
+            assert_eq!(constraint.share, Some(0.95));
+            assert_eq!(constraint.to_string(), "ttft_p99_ms <= 500 in 95% of runs");
+        }
+        let fine = Constraint::parse("slo_attainment >= 0.99 in 99.9% of runs", Scope::default());
+        assert_eq!(
+            fine.expect("a constraint").to_string(),
+            "slo_attainment >= 0.99 in 99.9% of runs"
+        );
+    }
+
+    #[test]
+    fn bad_shares_say_what_is_wrong() {
+        let wrong = |text| Constraint::parse(text, Scope::default()).expect_err("no constraint");
+        let (message, hint) = wrong("ttft_p99_ms <= 500 in 100% of runs");
+        assert_eq!(message, "`100%` is no share of runs that can be promised");
+        assert!(hint.is_some_and(|hint| hint.contains("in 99% of runs")));
+        let (message, hint) = wrong("ttft_p99_ms <= 500 in 95% of seeds");
+        assert_eq!(message, "`in 95% of seeds` cannot follow a limit");
+        assert_eq!(hint.as_deref(), Some("write `metric <= number in 95% of runs`"));
+        assert!(wrong("ttft_p99_ms <= 500 in 5% of runs").1.is_some_and(|h| h.contains("50")));
+        assert_eq!(wrong("ttft_p99_ms <= 500 ms").0, "`ms` cannot follow a limit");
     }
 
     #[test]

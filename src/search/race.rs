@@ -14,6 +14,7 @@
 
 use super::evaluate::Run;
 use super::objective::Direction;
+use super::promise::Spreads;
 use super::score::{self, Score};
 use super::space::{SearchSpace, Seek};
 use super::state::{Trial, ranking};
@@ -34,6 +35,8 @@ pub struct Race<'a> {
     best: Option<&'a Trial>,
     /// Standard deviation between seeds, per constraint, on the scale of violations.
     spreads: Vec<f64>,
+    /// What scores know of spreads.
+    pool: Spreads,
     /// Standard deviation between seeds of differences to the best.
     difference: f64,
 }
@@ -42,9 +45,17 @@ impl<'a> Race<'a> {
     /// The race against `history`.
     pub fn new(space: &'a SearchSpace, history: &'a [Trial]) -> Self {
         let first = ranking(space, history).first().map(|&index| &history[index]);
-        let best = first.filter(|trial| trial.score.feasible);
+        Self::against(space, history, first.filter(|trial| trial.score.feasible))
+    }
+
+    /// The race against `best`, where `history` is known.
+    pub fn against(space: &'a SearchSpace, history: &'a [Trial], best: Option<&'a Trial>) -> Self {
         let spreads = (0..space.constraints.len()).map(|at| spread(space, history, at)).collect();
-        let mut race = Self { space, best, spreads, difference: PRIOR_DIFFERENCE };
+        let mut pool = Spreads::default();
+        for trial in history {
+            pool.learn(space, &trial.runs);
+        }
+        let mut race = Self { space, best, spreads, pool, difference: PRIOR_DIFFERENCE };
         let known = history.iter().map(|trial| race.differences(&trial.runs));
         race.difference = pooled(known, PRIOR_DIFFERENCE);
         race
@@ -62,7 +73,7 @@ impl<'a> Race<'a> {
     /// Why a candidate with these `runs` meets no further seed; `None`: it goes on.
     pub fn verdict(&self, runs: &[Run]) -> Option<String> {
         let seeds = runs.len() as f64;
-        let score = Score::of(self.space, runs);
+        let score = Score::beside(self.space, runs, &self.pool);
         if !score.stable {
             let run = runs.iter().find(|run| !run.stable);
             return Some(format!("unstable under seed {}", run.map_or(0, |run| run.seed)));

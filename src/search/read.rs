@@ -12,7 +12,7 @@ use super::runs::{Offer, RunLength, RunWishes, fleet_wishes, run_length};
 use super::scenarios::{self, Part, Plan, Scope};
 use super::setting::{fleet_names, largest, pleasant_interval, setting};
 use super::simulated::{SimulatedEvaluator, World};
-use super::space::{Budget, SearchSpace, Seeds};
+use super::space::{Budget, Proof, SearchSpace, Seeds};
 use super::template::Template;
 use super::{batch, read_goal, read_knobs};
 use crate::base::Span;
@@ -318,10 +318,11 @@ fn read_parts(
     let goal = read_goal::read(fields, scope);
     let pareto = read_goal::read_pareto(fields, scope, goal.as_ref());
     let show = read_goal::read_show(fields, scope);
-    let seeds = read_seeds(fields);
-    let budget = read_budget(fields);
+    let (seeds, fresh_max) = read_seeds(fields);
+    let (budget, certificate) = read_budget(fields);
     let batch = fields.u32("batch", 1..=256).unwrap_or(4) as usize;
     let goal = goal?;
+    let proof = Proof { confidence: goal.confidence, fresh_max, certificate };
     let space = SearchSpace {
         name,
         knobs: knobs.list,
@@ -335,6 +336,7 @@ fn read_parts(
         show,
         seeds,
         budget,
+        proof,
         batch,
     };
     if space.knobs.is_empty() {
@@ -379,28 +381,37 @@ fn read_run(fields: &mut Fields<'_, '_>) -> RunWishes {
     wishes
 }
 
-fn read_seeds(fields: &mut Fields<'_, '_>) -> Seeds {
+/// The seeds, and how many fresh ones a candidate winner meets at most.
+fn read_seeds(fields: &mut Fields<'_, '_>) -> (Seeds, Option<u32>) {
     let default = Seeds::default();
-    let Some(mut seeds) = fields.fields("seeds") else { return default };
+    let Some(mut seeds) = fields.fields("seeds") else { return (default, None) };
     let read = Seeds {
         base: seeds.u64("base", 0..=u64::MAX).unwrap_or(default.base),
         search: seeds.u32("search", 1..=Seeds::SEARCH_MAX).unwrap_or(default.search),
-        verify: seeds.u32("verify", 2..=1000).unwrap_or(default.verify),
+        verify: seeds.u32("verify", 2..=Seeds::FRESH_MAX).unwrap_or(default.verify),
     };
+    let most = seeds.u32("verify_max", 2..=Seeds::FRESH_MAX);
+    if most.is_some_and(|most| most < read.verify) {
+        let message = format!("`verify_max` is below `verify`, {}", read.verify);
+        let problem = seeds.error("verify_max", message);
+        problem.label("fewer seeds than at first").hint("leave it out for four times `verify`");
+    }
     seeds.finish();
-    read
+    (read, most)
 }
 
-fn read_budget(fields: &mut Fields<'_, '_>) -> Budget {
-    let default = Budget::default();
-    let Some(mut budget) = fields.fields("budget") else { return default };
+/// The budget of the search and the evaluations of the certificate.
+fn read_budget(fields: &mut Fields<'_, '_>) -> (Budget, u32) {
+    let (default, certificate) = (Budget::default(), Proof::default().certificate);
+    let Some(mut budget) = fields.fields("budget") else { return (default, certificate) };
     let evaluations = budget.u32("evaluations", 1..=1_000_000).unwrap_or(default.evaluations);
     let wall = budget.span("wall", DAY.times(30));
+    let certificate = budget.u32("certificate", 0..=100_000).unwrap_or(certificate);
     if wall == Some(Span::ZERO) {
         budget.error("wall", "`wall` leaves no time at all").hint("leave it out for no limit");
     }
     budget.finish();
-    Budget { evaluations, wall }
+    (Budget { evaluations, wall }, certificate)
 }
 
 /// What the length of a run depends on.

@@ -3,7 +3,7 @@
 use super::metric::{MetricName, class_names, names};
 use super::objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
 use super::scenarios::Scope;
-use super::space::Seek;
+use super::space::{Proof, Seek};
 use crate::config::{Bounds, Fields, Node, Problems, did_you_mean, read_list, read_text};
 
 /// What a search is after.
@@ -12,6 +12,7 @@ pub(super) struct Goal {
     pub constraints: Vec<Constraint>,
     pub fitness: Option<FitnessWeights>,
     pub seek: Seek,
+    pub confidence: f64,
 }
 
 /// The axes of a space that names none.
@@ -40,6 +41,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, scope: Scope) -> Option<Goal> {
         constraints.map_or_else(Vec::new, |node| read_constraints(node, scope, goal.problems()));
     let fitness = read_fitness(&mut goal);
     let seek = goal.one_of("seek", &SEEK).unwrap_or_default();
+    let confidence = goal.f64("confidence", CONFIDENCE);
     goal.finish();
     let metric = metric?;
     let uses = |metric: &MetricName| metric.as_str() == FITNESS;
@@ -47,8 +49,13 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, scope: Scope) -> Option<Goal> {
     if wanted && fitness.is_none() && node.entry("weights").is_none() {
         fields.problems().error(node.at, "`fitness` needs weights").hint(WEIGHTS_HINT);
     }
-    Some(Goal { objective: Objective { direction, metric }, constraints, fitness, seek })
+    let confidence = confidence.unwrap_or(Proof::default().confidence);
+    let objective = Objective { direction, metric };
+    Some(Goal { objective, constraints, fitness, seek, confidence })
 }
+
+/// Below it is no evidence, above it no number of seeds would do.
+const CONFIDENCE: Bounds = Bounds::between(0.5, 0.9999);
 
 const SEEK: [(&str, Seek); 2] = [("optimum", Seek::Optimum), ("frontier", Seek::Frontier)];
 const WEIGHTS_HINT: &str = "add `weights: \"p99_ttft:3,mean_e2e:1,throughput:2\"` to `objective`";
@@ -96,7 +103,10 @@ fn read_constraints(node: &Node, scope: Scope, problems: &mut Problems) -> Vec<C
                 continue;
             }
         };
-        let same_metric = |other: &&Constraint| other.metric == constraint.metric;
+        // A figure may have a limit on average and another one for most runs.
+        let same_metric = |other: &&Constraint| {
+            other.metric == constraint.metric && other.share == constraint.share
+        };
         if let Some(other) =
             constraints.iter().filter(same_metric).find(|other| other.bound == constraint.bound)
         {

@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use super::evaluate::Run;
-use super::objective::{Bound, Constraint};
+use super::objective::Constraint;
+use super::promise::{self, Basis, Spreads, values};
 use super::space::SearchSpace;
 use crate::base::stats::{self, Interval};
 
-/// The confidence of all intervals.
+/// The confidence of the two-sided intervals that are shown.
 pub const CONFIDENCE: f64 = 0.95;
 
 /// A candidate's runs in the light of objective and constraints.
@@ -19,7 +20,8 @@ pub struct Score {
     pub constraints: Vec<ConstraintScore>,
     /// Whether every run was stable.
     pub stable: bool,
-    /// Whether every run is stable and every constraint holds on the mean.
+    /// Whether every run is stable and every constraint holds: as estimated on the seeds of the
+    /// search, as shown at the error of the look on fresh seeds.
     pub feasible: bool,
 }
 
@@ -32,35 +34,55 @@ pub struct ConstraintScore {
     pub low: Option<f64>,
     /// The upper end.
     pub high: Option<f64>,
-    /// Whether the mean keeps the limit.
+    /// What is compared with the limit: the mean, or what the promised share of runs keeps.
+    pub estimate: Option<f64>,
+    /// What fresh seeds show: it is no worse than this; absent where they show nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shown: Option<f64>,
+    /// What that rests on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+    /// Whether the estimate keeps the limit.
     pub holds: bool,
-    /// Whether the interval's worse end keeps it.
+    /// Whether fresh seeds show that the limit is kept.
     pub confident: bool,
 }
 
 impl Score {
-    /// Scores `runs`, at least one.
+    /// Scores `runs`, at least one, by themselves.
     pub fn of(space: &SearchSpace, runs: &[Run]) -> Self {
+        Self::beside(space, runs, &Spreads::default())
+    }
+
+    /// Scores `runs`, at least one, of a candidate beside others with these spreads between seeds:
+    /// a few runs say little about their own.
+    pub fn beside(space: &SearchSpace, runs: &[Run], spreads: &Spreads) -> Self {
         let objective = mean(runs, space.objective.metric.as_str());
         let stable = runs.iter().all(|run| run.stable);
-        let constraints: Vec<ConstraintScore> =
-            space.constraints.iter().map(|constraint| constraint_score(constraint, runs)).collect();
+        let each = space.constraints.iter().enumerate();
+        let constraints: Vec<ConstraintScore> = each
+            .map(|(at, constraint)| constraint_score(constraint, runs, (spreads, at)))
+            .collect();
         let feasible =
             stable && objective.is_some() && constraints.iter().all(|constraint| constraint.holds);
         Self { objective, constraints, stable, feasible }
     }
 
-    /// Scores `runs` on fresh seeds: feasible only when each constraint's whole interval keeps its
-    /// limit, not just the mean. A single seed has no interval, and its mean decides.
-    pub fn on_fresh_seeds(space: &SearchSpace, runs: &[Run]) -> Self {
+    /// Scores `runs` on fresh seeds: feasible only where they show, but for a chance of `error`,
+    /// that each constraint is kept.
+    pub fn on_fresh_seeds(space: &SearchSpace, runs: &[Run], error: f64) -> Self {
         let mut score = Self::of(space, runs);
-        score.feasible &= runs.len() < 2 || score.confident();
+        for (constraint, found) in space.constraints.iter().zip(&mut score.constraints) {
+            let Some(values) = values(runs, constraint.metric.as_str()) else { continue };
+            let (shown, basis) = promise::bound(constraint, &values, error);
+            found.shown = shown.filter(|shown| shown.is_finite());
+            found.basis = Some(basis);
+            found.confident = found.shown.is_some_and(|shown| constraint.holds(shown));
+        }
+        score.feasible = score.stable
+            && score.objective.is_some()
+            && score.constraints.iter().all(|c| c.confident);
         score
-    }
-
-    /// Whether every constraint's interval keeps its limit, too.
-    pub fn confident(&self) -> bool {
-        self.feasible && self.constraints.iter().all(|constraint| constraint.confident)
     }
 
     /// How far each constraint is from its limit: negative inside, 0 on it, positive outside, on
@@ -72,7 +94,7 @@ impl Score {
     pub fn violations(&self, space: &SearchSpace) -> Vec<f64> {
         let pairs = space.constraints.iter().zip(&self.constraints);
         let mut violations: Vec<f64> =
-            pairs.map(|(constraint, score)| violation(constraint, score.mean)).collect();
+            pairs.map(|(constraint, score)| violation(constraint, score.estimate)).collect();
         if violations.is_empty() {
             violations.push(-UNSTABLE_LEAST);
         }
@@ -90,39 +112,33 @@ pub const VIOLATION_MAX: f64 = 4.0;
 /// The least violation of an unstable candidate.
 const UNSTABLE_LEAST: f64 = 0.5;
 
-/// How far `mean` is from the limit of `constraint`, on the scale of [`Score::violations`].
-pub(super) fn violation(constraint: &Constraint, mean: Option<f64>) -> f64 {
-    let Some(value) = mean else { return VIOLATION_MAX };
-    let limit = constraint.limit;
-    let raw = match constraint.bound {
-        Bound::AtMost if limit > 0.0 => (value.max(limit * 1e-6) / limit).ln(),
-        Bound::AtMost => (value - limit) / limit.abs().max(1.0),
-        Bound::AtLeast if limit > 0.5 && limit < 1.0 => {
-            // Missing 0.0 and missing 0.0001 of 1 are alike; the floor keeps the log finite.
-            let floor = 0.1 * (1.0 - limit);
-            ((1.0 - value.min(1.0) + floor) / (1.0 - limit + floor)).ln()
-        }
-        Bound::AtLeast if limit > 0.0 => (limit / value.max(limit * 1e-6)).ln(),
-        Bound::AtLeast => (limit - value) / limit.abs().max(1.0),
-    };
+/// How far `value` is from the limit of `constraint`, on the scale of [`Score::violations`].
+pub(super) fn violation(constraint: &Constraint, value: Option<f64>) -> f64 {
+    let Some(value) = value else { return VIOLATION_MAX };
+    let raw = promise::outward(constraint, value);
     let compressed = if raw > 1.0 { 1.0 + raw.ln() } else { raw };
     compressed.clamp(-VIOLATION_MAX, VIOLATION_MAX)
 }
 
-fn constraint_score(constraint: &Constraint, runs: &[Run]) -> ConstraintScore {
+fn constraint_score(
+    constraint: &Constraint,
+    runs: &[Run],
+    spreads: (&Spreads, usize),
+) -> ConstraintScore {
     let name = constraint.metric.as_str();
-    let mean = mean(runs, name);
     let interval = interval(runs, name);
-    let worse = interval.map(|interval| match constraint.bound {
-        Bound::AtMost => interval.high,
-        Bound::AtLeast => interval.low,
-    });
+    let estimate = values(runs, name)
+        .and_then(|values| promise::estimate(constraint, &values, spreads))
+        .filter(|estimate| estimate.is_finite());
     ConstraintScore {
-        mean,
+        mean: mean(runs, name),
         low: interval.map(|interval| interval.low),
         high: interval.map(|interval| interval.high),
-        holds: mean.is_some_and(|mean| constraint.holds(mean)),
-        confident: worse.is_some_and(|worse| constraint.holds(worse)),
+        estimate,
+        shown: None,
+        basis: None,
+        holds: estimate.is_some_and(|estimate| constraint.holds(estimate)),
+        confident: false,
     }
 }
 
@@ -138,14 +154,11 @@ pub fn interval(runs: &[Run], name: &str) -> Option<Interval> {
         .filter(|interval| interval.low.is_finite() && interval.high.is_finite())
 }
 
-fn values(runs: &[Run], name: &str) -> Option<Vec<f64>> {
-    runs.iter().map(|run| run.figures.get(name)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::search::metric::Figures;
+    use crate::search::objective::Bound;
     use crate::search::scenarios::Scope;
     use crate::search::space::tests::{int, knob, space};
 
@@ -161,21 +174,25 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_decides_and_the_interval_is_kept_beside_it() {
+    fn in_the_search_the_mean_decides_and_the_interval_is_kept_beside_it() {
         let score = score(&[run(1, true, 300.0), run(2, true, 600.0), run(3, true, 450.0)]);
-        assert!(score.feasible && !score.confident());
+        assert!(score.feasible && !score.constraints[0].confident);
         assert_eq!(score.constraints[0].mean, Some(450.0));
         assert!(score.constraints[0].high.is_some_and(|high| high > 800.0));
     }
 
     #[test]
-    fn on_fresh_seeds_the_whole_interval_decides() {
+    fn on_fresh_seeds_what_they_show_decides() {
         let space = space(vec![knob("instances", int(1, 9))]);
+        let fresh = |runs: &[Run], error| Score::on_fresh_seeds(&space, runs, error);
         let wide = [run(1, true, 300.0), run(2, true, 600.0), run(3, true, 450.0)];
-        assert!(!Score::on_fresh_seeds(&space, &wide).feasible);
-        assert!(Score::on_fresh_seeds(&space, &wide[..1]).feasible);
+        assert!(!fresh(&wide, 0.05).feasible);
+        assert!(!fresh(&wide[..1], 0.05).feasible, "one run says nothing about its spread");
         let narrow = [run(1, true, 440.0), run(2, true, 460.0), run(3, true, 450.0)];
-        assert!(Score::on_fresh_seeds(&space, &narrow).feasible);
+        assert!(fresh(&narrow, 0.05).feasible);
+        assert!(!fresh(&narrow, 0.001).feasible, "a smaller error asks for more");
+        let shown = fresh(&narrow, 0.05).constraints[0].shown.expect("three runs");
+        assert!((shown - (450.0 + 2.919_986 * 10.0 / 3.0_f64.sqrt())).abs() < 1e-3, "{shown}");
     }
 
     #[test]

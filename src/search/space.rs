@@ -33,6 +33,8 @@ pub struct SearchSpace {
     pub seeds: Seeds,
     /// When to stop.
     pub budget: Budget,
+    /// What a winner has to show.
+    pub proof: Proof,
     /// Candidates proposed at once; at least 1. Belongs to the study, never to the machine.
     pub batch: usize,
 }
@@ -122,8 +124,21 @@ pub struct Seeds {
     pub base: u64,
     /// Seeds per candidate in the search; 1 to [`Seeds::SEARCH_MAX`].
     pub search: u32,
-    /// Fresh seeds per candidate winner; at least 2, for an interval.
+    /// Fresh seeds that a candidate winner meets at first; at least 2, for an interval.
     pub verify: u32,
+}
+
+/// What a winner has to show on fresh seeds, and what that may cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Proof {
+    /// The chance, over studies, that a winner keeps its promises; in (0, 1).
+    pub confidence: f64,
+    /// Fresh seeds that a candidate winner meets at most, up to [`Seeds::FRESH_MAX`]; `None`:
+    /// four times as many as at first.
+    pub fresh_max: Option<u32>,
+    /// Evaluations that the neighbours of the winner may cost on the seeds of the search; 0: none
+    /// is tried.
+    pub certificate: u32,
 }
 
 /// When a search stops.
@@ -141,6 +156,19 @@ impl Default for Seeds {
     }
 }
 
+impl Default for Proof {
+    fn default() -> Self {
+        Self { confidence: 0.95, fresh_max: None, certificate: 20 }
+    }
+}
+
+impl Proof {
+    /// The chance, over studies, that a winner does not keep its promises.
+    pub fn error(&self) -> f64 {
+        1.0 - self.confidence
+    }
+}
+
 impl Default for Budget {
     fn default() -> Self {
         Self { evaluations: 60, wall: None }
@@ -150,16 +178,25 @@ impl Default for Budget {
 impl Seeds {
     /// The most seeds a candidate may meet in the search.
     pub const SEARCH_MAX: u32 = 1000;
+    /// The most fresh seeds a candidate may meet.
+    pub const FRESH_MAX: u32 = 1000;
 
     /// The seeds of the search.
     pub fn of_search(&self) -> Vec<u64> {
         (0..u64::from(self.search)).map(|index| self.base.wrapping_add(index)).collect()
     }
 
-    /// Seeds that the search never meets.
+    /// The fresh seeds that a candidate winner meets at first.
     pub fn of_verification(&self) -> Vec<u64> {
-        let first = self.base.wrapping_add(u64::from(Self::SEARCH_MAX));
-        (0..u64::from(self.verify)).map(|index| first.wrapping_add(index)).collect()
+        self.fresh(0, self.verify)
+    }
+
+    /// The first `count` seeds of block `round`, which neither the search nor another block meets;
+    /// at most [`Seeds::FRESH_MAX`].
+    pub fn fresh(&self, round: u32, count: u32) -> Vec<u64> {
+        let before = u64::from(Self::SEARCH_MAX) + u64::from(round) * u64::from(Self::FRESH_MAX);
+        let first = self.base.wrapping_add(before);
+        (0..u64::from(count)).map(|index| first.wrapping_add(index)).collect()
     }
 }
 
@@ -310,6 +347,7 @@ pub(crate) mod tests {
                 metric: metric("ttft_p99_ms"),
                 bound: Bound::AtMost,
                 limit: 500.0,
+                share: None,
             }],
             seek: Seek::Optimum,
             fitness: None,
@@ -317,6 +355,7 @@ pub(crate) mod tests {
             show: vec![],
             seeds: Seeds::default(),
             budget: Budget::default(),
+            proof: Proof::default(),
             batch: 4,
         }
     }
@@ -392,10 +431,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn search_and_verification_share_no_seed() {
+    fn search_and_blocks_of_fresh_seeds_share_no_seed() {
         let seeds = Seeds { base: u64::MAX - 2, search: Seeds::SEARCH_MAX, verify: 50 };
-        let searched = seeds.of_search();
-        assert!(seeds.of_verification().iter().all(|seed| !searched.contains(seed)));
+        let mut met = seeds.of_search();
+        for round in 0..3 {
+            met.extend(seeds.fresh(round, Seeds::FRESH_MAX));
+        }
+        assert_eq!(met.iter().collect::<std::collections::BTreeSet<_>>().len(), 4000);
+        assert_eq!(seeds.of_verification(), seeds.fresh(0, 50));
     }
 
     #[test]

@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use super::candidate::Candidate;
+use super::certificate::{Neighbour, Round};
 use super::error::StudyError;
 use super::evaluate::Run;
+use super::fresh::{self, Finding, Verification};
 use super::journal::{self, Entry, Header, SearchEnd};
 use super::pareto::{self, ParetoPoint};
+use super::promise::Spreads;
 use super::propose::{Origin, Proposal};
 use super::score::Score;
 use super::space::SearchSpace;
+use super::spending;
 
 /// A study as far as its journal goes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,8 +30,14 @@ pub struct StudyState {
     pub trials: Vec<Trial>,
     /// Why the search stopped, once it has.
     pub searched: Option<SearchEnd>,
-    /// The winners' meetings with fresh seeds, in order.
+    /// The trials of the search, once it has stopped; those after them are neighbours of winners.
+    pub searched_trials: Option<usize>,
+    /// The candidates that met fresh seeds, in order.
     pub verifications: Vec<Verification>,
+    /// The rounds of the certificate.
+    pub rounds: Vec<Round>,
+    /// The spread between seeds that the trials show.
+    pub spreads: Spreads,
     /// Whether the study has come to its end.
     pub finished: bool,
     /// The trial that kept its promises on fresh seeds.
@@ -48,17 +58,6 @@ pub struct Trial {
     /// Why it met no more of them, where it did not meet all.
     pub dropped: Option<String>,
     /// What they amount to.
-    pub score: Score,
-}
-
-/// A candidate's meeting with fresh seeds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Verification {
-    /// Which trial.
-    pub trial: usize,
-    /// One per fresh seed.
-    pub runs: Vec<Run>,
-    /// What they amount to; feasible means that it passed.
     pub score: Score,
 }
 
@@ -134,13 +133,28 @@ impl StudyState {
                 }
                 self.push_trial(space, runs.clone(), dropped.clone());
             }
-            Entry::Searched { why } => self.searched = Some(*why),
-            Entry::Verified { trial, runs, .. } => {
-                if *trial >= self.trials.len() || runs.is_empty() {
-                    return Err(format!("there is no trial {trial} to verify"));
+            Entry::Searched { why } => {
+                self.searched = Some(*why);
+                self.searched_trials = Some(self.trials.len());
+            }
+            Entry::Verified { trial, round, runs, rival, .. } => {
+                let verification = self.judged(space, (*trial, *round), runs, rival)?;
+                self.verifications.pop_if(|last| last.found == Finding::Open);
+                self.verifications.push(verification);
+                if let Some(round) = (*round as usize).checked_sub(1) {
+                    self.rounds[round].rival.extend_from_slice(rival);
                 }
-                let score = Score::on_fresh_seeds(space, runs);
-                self.verifications.push(Verification { trial: *trial, runs: runs.clone(), score });
+            }
+            Entry::Neighbours { round, winner, neighbours } => {
+                if *round as usize != self.rounds.len() + 1 || *winner >= self.trials.len() {
+                    return Err(format!("round {round} of the certificate is out of order"));
+                }
+                let read = neighbours.iter().map(|listed| {
+                    let candidate = Candidate::from_json(space, &listed.knobs)?;
+                    Ok(Neighbour { candidate, settled: listed.settled.clone() })
+                });
+                let neighbours = read.collect::<Result<_, String>>()?;
+                self.rounds.push(Round { winner: *winner, neighbours, rival: Vec::new() });
             }
             Entry::Finished { winner } => {
                 self.finished = true;
@@ -153,8 +167,70 @@ impl StudyState {
     fn push_trial(&mut self, space: &SearchSpace, runs: Vec<Run>, dropped: Option<String>) {
         let index = self.trials.len();
         let Proposal { candidate, by } = self.proposed[index].clone();
-        let score = Score::of(space, &runs);
+        let score = self.score_of(space, &runs);
+        self.spreads.learn(space, &runs);
         self.trials.push(Trial { index, by, candidate, runs, dropped, score });
+    }
+
+    /// What `runs` amount to as the next trial.
+    pub(super) fn score_of(&self, space: &SearchSpace, runs: &[Run]) -> Score {
+        let mut spreads = self.spreads.clone();
+        spreads.learn(space, runs);
+        Score::beside(space, runs, &spreads)
+    }
+
+    /// What becomes of `trial` once it met `runs` more on fresh seeds in `round`, and its rival
+    /// those of `rival`.
+    ///
+    /// # Errors
+    /// A sentence why it cannot meet them now.
+    pub(super) fn judged(
+        &self,
+        space: &SearchSpace,
+        (trial, round): (usize, u32),
+        runs: &[Run],
+        rival: &[Run],
+    ) -> Result<Verification, String> {
+        if trial >= self.trials.len() || runs.is_empty() || round as usize > self.rounds.len() {
+            return Err(format!("there is no trial {trial} to verify in round {round}"));
+        }
+        let mut met = match self.open_verification() {
+            Some(open) if (open.trial, open.round) == (trial, round) => open.runs.clone(),
+            Some(open) => return Err(format!("trial {} was not yet decided on", open.trial)),
+            None => Vec::new(),
+        };
+        met.extend_from_slice(runs);
+        let decided = self.verifications.iter().filter(|met| met.found != Finding::Open);
+        let tries = decided.filter(|met| met.round == round).count() as u32;
+        let error = spending::error(&space.seeds, &space.proof, round, tries);
+        let looks = spending::looks(&space.seeds, &space.proof);
+        let mut rivals = Vec::new();
+        if round > 0 && self.has_rival(space, trial) {
+            rivals.clone_from(&self.rounds[round as usize - 1].rival);
+            rivals.extend_from_slice(rival);
+        }
+        let (score, difference, found) = fresh::judge(space, &met, &rivals, error, &looks);
+        Ok(Verification { trial, round, error, runs: met, score, difference, found })
+    }
+
+    /// The trials of the search, without the neighbours of winners.
+    pub fn search_trials(&self) -> &[Trial] {
+        &self.trials[..self.searched_trials.unwrap_or(self.trials.len())]
+    }
+
+    /// Runs on the seeds of the search, without those of the neighbours of winners.
+    pub fn search_runs(&self) -> usize {
+        self.search_trials().iter().map(|trial| trial.runs.len()).sum()
+    }
+
+    /// The candidate that more fresh seeds have to decide on.
+    pub fn open_verification(&self) -> Option<&Verification> {
+        self.verifications.last().filter(|met| met.found == Finding::Open)
+    }
+
+    /// The candidates that passed, each better than the one before.
+    pub fn passed(&self) -> impl Iterator<Item = &Verification> {
+        self.verifications.iter().filter(|met| met.found == Finding::Kept)
     }
 
     /// What the trials cost: runs of the search over search seeds, so that a trial that met all of

@@ -74,6 +74,8 @@ pub enum Phase {
     Search,
     /// Testing the best on fresh seeds.
     Verify,
+    /// Trying what lies one step from the winner so far.
+    Certify,
 }
 
 /// How far a study is.
@@ -81,7 +83,8 @@ pub enum Phase {
 pub struct Progress<'a> {
     /// What it is doing.
     pub phase: Phase,
-    /// Candidates evaluated in the search; in [`Phase::Verify`] candidates tested.
+    /// Evaluations of the search; in [`Phase::Verify`] candidates tested on fresh seeds, in
+    /// [`Phase::Certify`] evaluations of the certificate.
     pub done: usize,
     /// The most there will be.
     pub total: usize,
@@ -235,7 +238,7 @@ impl Study {
         evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
             let trial = first + offset;
             let Evaluated { runs, dropped } = evaluated;
-            let score = score_json(&Score::of(&space, &runs));
+            let score = score_json(&self.state.score_of(&space, &runs));
             let knobs = candidates[offset].to_json(&space);
             self.record(&Entry::Evaluated { trial, knobs, runs, dropped, score })?;
             self.report(observer);

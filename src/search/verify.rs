@@ -1,63 +1,172 @@
-//! The end of a study: its best candidates meet fresh seeds.
+//! The end of a study: its best candidates meet fresh seeds until one passes, and what lies one
+//! step from it is tried.
 
+use super::certificate::{ROUNDS_MAX, Screen, neighbours};
 use super::error::StudyError;
-use super::evaluate::{Evaluator, Run};
+use super::evaluate::{Evaluator, Foresight, Run};
+use super::finalists::finalists;
 use super::jobs::{Course, Evaluated, evaluate};
-use super::journal::Entry;
-use super::score::Score;
-use super::state::ranking;
+use super::journal::{Entry, ListedNeighbour, ProposedCandidate};
+use super::propose::Origin;
+use super::race::Race;
+use super::spending;
 use super::study::{Limits, Observer, Phase, Progress, Study, complete, score_json};
 
-/// The most candidates that meet fresh seeds.
-const VERIFIED_MAX: usize = 12;
-
 impl Study {
-    /// Takes the next best candidate to fresh seeds, or ends the study.
+    /// Does the next thing after the search: a look at a candidate on fresh seeds, neighbours of
+    /// the winner so far, or the end.
     pub(super) fn verify_or_finish(
         &mut self,
         evaluator: &dyn Evaluator,
         observer: &mut dyn Observer,
         limits: Limits<'_>,
     ) -> Result<(), StudyError> {
-        let passed = self.state.verifications.iter().find(|found| found.score.feasible);
-        if let Some(winner) = passed.map(|found| found.trial) {
+        let state = &self.state;
+        if state.trials.len() < state.proposed.len() {
+            return self.screen(evaluator, observer, limits);
+        }
+        let open = state.open_verification().map(|open| (open.trial, open.round));
+        if let Some((trial, round)) = open {
+            return self.look(trial, round, evaluator, observer, limits);
+        }
+        let Some(winner) = state.passed().last().map(|passed| passed.trial) else {
+            let order = finalists(&self.space, state.search_trials());
+            return match order.get(state.verifications.len()) {
+                Some(&trial) => self.look(trial, 0, evaluator, observer, limits),
+                None => self.record(&Entry::Finished { winner: None }),
+            };
+        };
+        let rounds = state.rounds.len();
+        let begins = state.passed().count() > rounds;
+        if self.space.proof.certificate == 0 || begins && rounds == ROUNDS_MAX {
             return self.record(&Entry::Finished { winner: Some(winner) });
         }
-        let Some(trial) = self.next_to_verify() else {
-            return self.record(&Entry::Finished { winner: None });
-        };
-        let candidate = self.state.trials[trial].candidate.clone();
-        let seeds = self.space.seeds.of_verification();
-        let space = self.space.clone();
+        if begins {
+            return self.list_neighbours(winner, evaluator);
+        }
+        let unknown = state.to_screen(&self.space);
+        if !unknown.is_empty() {
+            let candidates = unknown.iter().map(|candidate| ProposedCandidate {
+                by: Origin::Neighbour,
+                knobs: candidate.to_json(&self.space),
+            });
+            let (batch, candidates) = (state.batches, candidates.collect());
+            return self.record(&Entry::Proposed { batch, candidates });
+        }
+        match state.next_challenger(&self.space) {
+            Some(trial) => self.look(trial, rounds as u32, evaluator, observer, limits),
+            None => self.record(&Entry::Finished { winner: Some(winner) }),
+        }
+    }
+
+    /// Begins a round of the certificate.
+    fn list_neighbours(
+        &mut self,
+        winner: usize,
+        evaluator: &dyn Evaluator,
+    ) -> Result<(), StudyError> {
+        let (space, trial) = (&self.space, &self.state.trials[winner]);
+        let found = neighbours(space, trial, Foresight::from(evaluator)).into_iter();
+        let listed = found.map(|neighbour| ListedNeighbour {
+            knobs: neighbour.candidate.to_json(space),
+            settled: neighbour.settled,
+        });
+        let round = self.state.rounds.len() as u32 + 1;
+        let neighbours = listed.collect();
+        self.record(&Entry::Neighbours { round, winner, neighbours })
+    }
+
+    /// Lets proposed neighbours meet the seeds of the search.
+    fn screen(
+        &mut self,
+        evaluator: &dyn Evaluator,
+        observer: &mut dyn Observer,
+        limits: Limits<'_>,
+    ) -> Result<(), StudyError> {
+        let first = self.state.trials.len();
+        let candidates: Vec<_> =
+            self.state.proposed[first..].iter().map(|p| p.candidate.clone()).collect();
+        let (space, before) = (self.space.clone(), self.state.before_batch().to_vec());
+        let winner = self.state.rounds.last().expect("neighbours follow a winner").winner;
+        let screen = Screen::new(&space, &before, &before[winner]);
         let verdict = |runs: &mut Vec<Run>| {
             complete(&space, runs);
-            None
+            screen.verdict(runs)
         };
-        let course = Course { seeds: &seeds, looks: &[seeds.len()], verdict: &verdict };
-        evaluate(evaluator, &[candidate], course, limits.stop, &mut |_, evaluated| {
-            let Evaluated { runs, .. } = evaluated;
-            let found = Score::on_fresh_seeds(&self.space, &runs);
-            let (passed, score) = (found.feasible, score_json(&found));
-            self.record(&Entry::Verified { trial, runs, score, passed })?;
-            observer.progress(&Progress {
-                phase: Phase::Verify,
-                done: self.state.verifications.len(),
-                total: self.verifiable().len(),
-                best: Some(&self.state.trials[trial]),
-                state: &self.state,
-            });
+        let seeds = space.seeds.of_search();
+        let looks = Race::looks(seeds.len());
+        let course = Course { seeds: &seeds, looks: &looks, verdict: &verdict };
+        evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
+            let Evaluated { runs, dropped } = evaluated;
+            let score = score_json(&self.state.score_of(&space, &runs));
+            let (trial, knobs) = (first + offset, candidates[offset].to_json(&space));
+            self.record(&Entry::Evaluated { trial, knobs, runs, dropped, score })?;
+            self.tell(observer, Phase::Certify, winner);
             Ok(())
         })
     }
 
-    /// The trials that may meet fresh seeds, best first.
-    fn verifiable(&self) -> Vec<usize> {
-        let order = ranking(&self.space, &self.state.trials);
-        let feasible = order.into_iter().filter(|&trial| self.state.trials[trial].score.feasible);
-        feasible.take(VERIFIED_MAX).collect()
+    /// Lets a candidate meet fresh seeds, or more of them, and its rival too where it has one.
+    fn look(
+        &mut self,
+        trial: usize,
+        round: u32,
+        evaluator: &dyn Evaluator,
+        observer: &mut dyn Observer,
+        limits: Limits<'_>,
+    ) -> Result<(), StudyError> {
+        let space = self.space.clone();
+        let state = &self.state;
+        let met = state.open_verification().map_or(0, |open| open.runs.len());
+        let looks = spending::looks(&space.seeds, &space.proof);
+        let until = looks.iter().copied().find(|&look| look as usize > met);
+        let until = until.expect("what was looked at last is not open");
+        let seeds = space.seeds.fresh(round, until);
+        let rival = state.rounds.last().filter(|_| round > 0 && state.has_rival(&space, trial));
+        let mut wanted = vec![(trial, met)];
+        wanted.extend(rival.map(|round| (round.winner, round.rival.len())));
+        let mut told = Vec::new();
+        let asked: Vec<(usize, usize)> =
+            wanted.into_iter().filter(|(_, known)| *known < seeds.len()).collect();
+        for &(trial, known) in &asked {
+            let candidate = self.state.trials[trial].candidate.clone();
+            let verdict = |runs: &mut Vec<Run>| {
+                complete(&space, runs);
+                None
+            };
+            let (seeds, all) = (&seeds[known..], [seeds.len() - known]);
+            let course = Course { seeds, looks: &all, verdict: &verdict };
+            evaluate(evaluator, &[candidate], course, limits.stop, &mut |_, evaluated| {
+                told.push(evaluated.runs);
+                Ok(())
+            })?;
+        }
+        if told.len() < asked.len() {
+            return Ok(());
+        }
+        let mut told = told.into_iter();
+        let (runs, rival) = (told.next().unwrap_or_default(), told.next().unwrap_or_default());
+        let found = self.state.judged(&space, (trial, round), &runs, &rival);
+        let found = found.expect("a study tries in order");
+        let (score, found) = (score_json(&found.score), found.found);
+        self.record(&Entry::Verified { trial, round, runs, rival, score, found })?;
+        self.tell(observer, Phase::Verify, trial);
+        Ok(())
     }
 
-    fn next_to_verify(&self) -> Option<usize> {
-        self.verifiable().get(self.state.verifications.len()).copied()
+    fn tell(&self, observer: &mut dyn Observer, phase: Phase, best: usize) {
+        let (space, state) = (&self.space, &self.state);
+        let (done, total) = match phase {
+            Phase::Certify => {
+                let done = state.certificate_evaluations(space).ceil() as usize;
+                (done, space.proof.certificate as usize)
+            }
+            _ => {
+                let finalists = finalists(space, state.search_trials()).len();
+                (state.verifications.len(), finalists.max(state.verifications.len()))
+            }
+        };
+        let best = Some(&state.trials[best]);
+        observer.progress(&Progress { phase, done, total, best, state });
     }
 }

@@ -3,7 +3,7 @@
 use blis_opt::search::scenarios::Scope;
 use blis_opt::search::{
     Budget, Condition, Constraint, Direction, Domain, Knob, KnobValue, MetricName, Objective,
-    SearchSpace, Seeds, Seek, Unit,
+    Proof, SearchSpace, Seeds, Seek, Unit,
 };
 
 /// An integer from `low` to `high` in steps of `step`.
@@ -66,6 +66,7 @@ pub fn space(name: &str, knobs: Vec<Knob>, constraints: &[&str]) -> SearchSpace 
         pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
         seeds: Seeds { base: 1, search: 4, verify: 16 },
         budget: Budget { evaluations: 240, wall: None },
+        proof: Proof::default(),
         batch: 4,
     }
 }

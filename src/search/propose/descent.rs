@@ -20,7 +20,7 @@ pub struct Descent;
 /// The best family and its rivals.
 const FAMILIES: usize = 4;
 /// How far a number moves along its axis.
-const STEP: f64 = 0.15;
+pub const STEP: f64 = 0.15;
 /// Figures that grow with every instance, whatever else is decided.
 const FLEET_COSTS: [&str; 3] = ["cost_per_hour", "instances", "gpus"];
 
@@ -63,7 +63,7 @@ impl Proposer for Descent {
 }
 
 /// Whether fewer instances are always cheaper.
-fn costs_instances(space: &SearchSpace) -> bool {
+pub(in crate::search) fn costs_instances(space: &SearchSpace) -> bool {
     space.objective.direction == Direction::Minimize
         && FLEET_COSTS.contains(&space.objective.metric.as_str())
 }
@@ -127,7 +127,12 @@ fn split(ask: &Ask<'_>, trial: &Trial, knob: usize, wanted: usize) -> Vec<Candid
     splits.map(|count| trial.candidate.with(ask.space, knob, KnobValue::Int(count))).collect()
 }
 
-fn one_less(space: &SearchSpace, candidate: &Candidate, knob: usize) -> Option<Candidate> {
+/// `candidate` with one step less of the count `knob`, where there is one.
+pub(in crate::search) fn one_less(
+    space: &SearchSpace,
+    candidate: &Candidate,
+    knob: usize,
+) -> Option<Candidate> {
     let (KnobValue::Int(count), Domain::Int { low, step, .. }) =
         (candidate.values()[knob], &space.knobs[knob].domain)
     else {
@@ -156,7 +161,7 @@ fn neighbours(space: &SearchSpace, base: &Candidate, fixed: bool) -> Vec<Candida
 }
 
 /// `value` moved by `share` of its axis, at least to its neighbour.
-fn moved(domain: &Domain, value: KnobValue, share: f64) -> KnobValue {
+pub(in crate::search) fn moved(domain: &Domain, value: KnobValue, share: f64) -> KnobValue {
     let far = cube::value_at(domain, cube::coordinate(domain, value) + share);
     match (domain, value) {
         (Domain::Int { low, high, step, .. }, KnobValue::Int(count)) if far == value => {

@@ -46,6 +46,8 @@ pub enum Origin {
     Gp,
     /// A step from one of the best towards fewer instances.
     Descent,
+    /// One step from the winner, for its certificate.
+    Neighbour,
 }
 
 /// A candidate to evaluate.
