@@ -9,7 +9,8 @@ use clap::Args;
 use rayon::prelude::*;
 
 use super::problems::{
-    KEPT_SEEDS, Problem as _, Simulated, Swept, TRUTH_SEEDS, every_candidate, folder, write_row,
+    KEPT_SEEDS, Problem as _, Simulated, Swept, TRUTH_SEEDS, every_candidate, write_row,
+    write_table,
 };
 
 /// Simulate every candidate of a space and store what it does in `truth/`
@@ -70,6 +71,6 @@ fn store(name: &str) {
     for row in rows {
         let _ = writeln!(text, "{row}");
     }
-    std::fs::write(folder().join(format!("truth/{name}.csv")), text).expect("a written table");
+    write_table(name, &text);
     eprintln!("{} candidates in {:.0?}", candidates.len(), started.elapsed());
 }

@@ -62,7 +62,7 @@ pub fn space(name: &str, knobs: Vec<Knob>, constraints: &[&str]) -> SearchSpace 
         constraints: constraints.iter().map(constraint).collect(),
         seek: Seek::Optimum,
         fitness: None,
-        show: vec![],
+        show: Vec::new(),
         pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
         seeds: Seeds { base: 1, search: 4, verify: 16 },
         budget: Budget { evaluations: 240, wall: None },

@@ -19,9 +19,11 @@ use blis_opt::search::{
     Candidate, Evaluator, Figures, Job, KnobValue, Run, SearchSpace, Sink, Stop,
 };
 
+#[allow(unused_imports, reason = "a test looks at them")]
+pub use simulated::KEPT;
 pub use simulated::{
-    KEPT, KEPT_SEEDS, SIMULATED, SWEPT, Simulated, Swept, TRUTH_SEEDS, every_candidate, folder,
-    write_row,
+    KEPT_SEEDS, SIMULATED, SWEPT, Simulated, Swept, TRUTH_SEEDS, every_candidate, write_row,
+    write_table,
 };
 
 /// What a candidate is in truth.

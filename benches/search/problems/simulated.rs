@@ -1,6 +1,7 @@
 //! Real search spaces on the simulator, and those whose every candidate was simulated once.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,6 +10,10 @@ use blis_opt::search::{
     Candidate, Evaluator, Figures, Foretold, Job, Run, Score, SearchSpace, SimulatedEvaluator,
     Sink, SpaceFile, Stop, read_space,
 };
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 
 use super::{Best, Problem, Truth};
 
@@ -129,11 +134,10 @@ struct Row {
 }
 
 impl Swept {
-    /// The space of `spaces/<name>.yaml` with the table of `truth/<name>.csv`.
+    /// The space of `spaces/<name>.yaml` with the table of `truth/<name>.csv.gz`.
     pub fn open(name: &str) -> Self {
         let simulated = Simulated::open(name);
-        let path = folder().join(format!("truth/{name}.csv"));
-        let text = std::fs::read_to_string(&path).expect("the table of a swept space");
+        let text = read_table(name);
         let space = simulated.space().clone();
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let mut lines = lines.zip(every_candidate(&space));
@@ -187,6 +191,24 @@ impl Problem for Swept {
     fn best(&self) -> Option<Best> {
         self.best
     }
+}
+
+fn table(name: &str) -> PathBuf {
+    folder().join(format!("truth/{name}.csv.gz"))
+}
+
+fn read_table(name: &str) -> String {
+    let file = std::fs::File::open(table(name)).expect("the table of a swept space");
+    let mut text = String::new();
+    GzDecoder::new(file).read_to_string(&mut text).expect("a table of text");
+    text
+}
+
+/// Stores the table of a swept space.
+pub fn write_table(name: &str, text: &str) {
+    let file = std::fs::File::create(table(name)).expect("a new table");
+    let mut file = GzEncoder::new(file, Compression::best());
+    file.write_all(text.as_bytes()).and_then(|()| file.finish()).expect("a written table");
 }
 
 /// Which kept seed stands for `seed`. Repetitions begin at multiples of 10,000 and meet another
