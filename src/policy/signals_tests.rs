@@ -81,7 +81,7 @@ fn rates_are_of_the_window_and_a_longer_one_begins_where_it_can() {
 #[test]
 fn traffic_is_what_came_and_what_was_answered_in_the_window() {
     let traffic = samples().traffic(Span::from_secs(60.0)).expect("it was scraped");
-    let expected = Traffic { requests: 40, seconds: 60.0, prompt_mean: 200.0, answer_mean: 100.0 };
+    let expected = Traffic { requests: 40, seconds: 60.0, prompt_mean: 200.0, answer_mean: 3.0 };
     assert_eq!(traffic, expected);
     assert_eq!(Samples::default().traffic(Span::ZERO), None);
 }
