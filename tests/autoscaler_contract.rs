@@ -15,7 +15,7 @@ use blis_opt::policy::autoscale::{
     autoscaler, policy_names,
 };
 use blis_opt::policy::signals::{
-    Answered, EngineSample, Pass, PoolSample, Quantiles, Sample, Samples, TokenCost,
+    Answered, EngineSample, InstanceSample, Pass, PoolSample, Quantiles, Sample, Samples, TokenCost,
 };
 use blis_opt::policy::{PolicyBundle, read_bundle};
 use blis_opt::scenario::{Conditions, Fault, InFlight, Strike, Victim};
@@ -333,6 +333,20 @@ fn requests_that_have_not_come_yet_change_nothing_but_for_the_oracle() {
     });
 }
 
+/// What is exported by pod of an engine: no pod is the same at two scrapes.
+fn pod(engine: &EngineSample, at: SimTime) -> InstanceSample {
+    InstanceSample {
+        pool: engine.pool,
+        place: engine.place,
+        launched: at,
+        ready_since: Some(at),
+        waiting: engine.queued_prompt_tokens / 10_000,
+        kv_used: engine.decode_kv_tokens * 10,
+        kv_total: engine.kv_tokens,
+        busy_ps: 0,
+    }
+}
+
 /// Made-up signals of three pools, which a policy sees under some labels.
 struct World {
     dice: Dice,
@@ -418,7 +432,8 @@ impl World {
         }
         let engines = self.engines();
         let pools = self.order.iter().map(|&at| self.counted[at]).collect();
-        self.samples.push(Sample { at, pools, engines, ..self.sample.clone() });
+        let instances = engines.iter().map(|engine| pod(engine, at)).collect();
+        self.samples.push(Sample { at, pools, engines, instances, ..self.sample.clone() });
     }
 
     /// The ready engines as they are labelled.

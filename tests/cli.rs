@@ -152,7 +152,14 @@ fn a_search_finds_the_cheapest_fleet_and_says_why() {
     assert_eq!(ended.talk, "", "nothing is said where all is well and nobody watches");
     let names: Vec<String> =
         files_of(&place.path("results/space")).into_iter().map(|(name, _)| name).collect();
-    let wanted = ["best-policy.yaml", "journal.jsonl", "pareto.csv", "pareto.json", "trials.csv"];
+    let wanted = [
+        "best-policy.yaml",
+        "journal.jsonl",
+        "pareto.csv",
+        "pareto.json",
+        "pareto.svg",
+        "trials.csv",
+    ];
     assert_eq!(names, wanted);
     place.run("check results/space/best-policy.yaml").expect(0);
     place.write("workload.yaml", "{rate: 40, prompt_tokens: 200, output_tokens: 200}\n");
@@ -168,7 +175,8 @@ fn a_search_prints_one_document_with_json() {
     let document: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
     assert!(document["winner"]["usd_per_hour"].as_f64().expect("a cost") > 0.0);
     assert_eq!(document["winner"]["promises"][0]["kept"], true);
-    assert_eq!(document["evaluations"], 24);
+    let evaluations = document["evaluations"].as_f64().expect("a number");
+    assert!((24.0..26.0).contains(&evaluations), "{evaluations}");
     let pareto = place.run("pareto results/space --format json").expect(0);
     let pareto: serde_json::Value = serde_json::from_str(&pareto.out).expect("JSON");
     assert_eq!(document["pareto"], pareto);
@@ -269,7 +277,7 @@ fn report_rebuilds_the_same_bytes_from_the_journal_alone() {
     let expected = undisturbed(&place);
     let printed = place.run("search space.yaml --out undisturbed --resume").expect(0).out;
     fs::remove_file(place.path("space.yaml")).expect("removed");
-    for name in ["best-policy.yaml", "pareto.csv", "pareto.json", "trials.csv"] {
+    for name in ["best-policy.yaml", "pareto.csv", "pareto.json", "pareto.svg", "trials.csv"] {
         fs::remove_file(place.path("undisturbed").join(name)).expect("removed");
     }
     let report = place.run("report undisturbed").expect(0);

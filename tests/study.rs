@@ -189,7 +189,7 @@ fn no_candidate_is_simulated_twice() {
     hashes.sort_unstable();
     hashes.dedup();
     assert!(hashes.len() == state.trials.len() && hashes.len() > 40);
-    assert_eq!(state.search_trials().len(), 40);
+    assert!((40.0..42.0).contains(&state.evaluations(&space)), "{}", state.evaluations(&space));
     assert_eq!(state.searched, Some(SearchEnd::Evaluations));
 }
 
@@ -372,7 +372,8 @@ fn where_nothing_holds_the_study_says_so() {
     let (folder, space) = (Folder::new(), space(SPACE));
     let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, overloaded);
     assert_eq!(end, StudyEnd::NoFeasible);
-    assert_eq!(state.trials.len(), 40);
+    assert_eq!(state.trials.len(), 120, "each was dropped after one of three seeds");
+    assert!(state.trials.iter().all(|trial| trial.dropped.is_some()));
     assert!(state.verifications.is_empty() && state.finished);
     assert!(state.pareto(&space).is_empty());
 }
@@ -392,7 +393,7 @@ fn constants_missing_figures_and_failures_are_results() {
         let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, truth);
         let StudyEnd::Found { trial } = end else { panic!("found nothing") };
         assert!(state.trials[trial].failed().is_none());
-        assert_eq!(state.search_trials().len(), 40);
+        assert!((40.0..42.0).contains(&state.evaluations(&space)));
     }
 }
 
@@ -450,7 +451,7 @@ fn spent_wall_time_ends_the_search_and_still_tests_the_best() {
     study.run(&evaluator, &mut NoObserver, limits).expect("no trouble");
     let state = study.state();
     assert_eq!(state.searched, Some(SearchEnd::Wall));
-    assert_eq!(state.search_trials().len(), 16);
+    assert!(state.search_trials().len() >= 16 && state.evaluations(&space) < 40.0);
     assert!(state.finished && !state.verifications.is_empty());
 }
 

@@ -61,9 +61,9 @@ fn store(name: &str) {
         })
         .collect();
     let mut text = format!(
-        "# Every candidate of {name}.yaml in order of its knobs, by `sweep {name}`: stability, TTFT \
-         p99 (ms),\n# TPOT p99 (ms) and what is missing to completed_ratio 1 (1/10,000) under seeds \
-         0 to {}; cost per\n# hour; then stable runs and means under seeds {} to {}.\n",
+        "# Every candidate of {name}.yaml in order of its knobs, by `sweep {name}`: stability, \
+         TTFT p99 (ms),\n# TPOT p99 (ms) and what is missing to completed_ratio 1 (1/10,000) \
+         under seeds 0 to {}; cost per\n# hour; then stable runs and means under seeds {} to {}.\n",
         KEPT_SEEDS - 1,
         TRUTH_SEEDS.start,
         TRUTH_SEEDS.end - 1

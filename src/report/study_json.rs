@@ -39,7 +39,7 @@ impl StudyReport<'_> {
             "finished": state.finished,
             "ended": self.ending(),
             "candidates": state.trials.len(),
-            "runs": state.runs(),
+            "runs": state.search_runs(),
             "evaluations": state.evaluations(self.space),
             "counts": self.counts_json(),
             "objective": {

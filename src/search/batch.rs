@@ -1,7 +1,8 @@
 //! Several studies in one file: a map `studies` from a name to what differs.
 //!
 //! Everything else at the top of the file belongs to all of them; a key of a study takes the place
-//! of the same key at the top, whole; a path such as `template.autoscaling` of one part. One study alone is called `file.yaml#name`.
+//! of the same key at the top, whole; a path such as `template.autoscaling` of one
+//! part. One study alone is called `file.yaml#name`.
 
 use crate::config::{Node, Problems, Value, did_you_mean, parse};
 

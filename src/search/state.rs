@@ -236,12 +236,7 @@ impl StudyState {
     /// What the trials cost: runs of the search over search seeds, so that a trial that met all of
     /// them counts one.
     pub fn evaluations(&self, space: &SearchSpace) -> f64 {
-        evaluations(space, &self.trials)
-    }
-
-    /// Runs of the search so far, fresh seeds left out.
-    pub fn runs(&self) -> usize {
-        self.trials.iter().map(|trial| trial.runs.len()).sum()
+        evaluations(space, self.search_trials())
     }
 
     /// The trials before the last batch.

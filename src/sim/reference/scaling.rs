@@ -149,7 +149,7 @@ impl Cluster<'_> {
                 busy_ps: u128::from(place.totals.busy.as_ps()),
                 ..Default::default()
             };
-            if place.is_ready() {
+            if place.state == State::Ready {
                 let engine = place.engine.as_ref().expect("it serves");
                 let under_way = engine.busy_until.since(now);
                 instance.ready_since = times(State::Ready);
@@ -196,7 +196,7 @@ impl Cluster<'_> {
     }
 
     fn engine_samples(&self, now: SimTime) -> Vec<EngineSample> {
-        let ready = (0..self.places.len()).filter(|&at| self.places[at].is_ready());
+        let ready = (0..self.places.len()).filter(|&at| self.places[at].state == State::Ready);
         ready
             .filter_map(|at| {
                 let engine = self.places[at].engine.as_ref()?;
