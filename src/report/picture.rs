@@ -22,7 +22,7 @@ impl StudyReport<'_> {
         let points = self.state.pareto(self.space);
         let shown = window(&points)?;
         let mut text = String::new();
-        let drawn = self.draw(&mut text, (&x, &y), &points, shown);
+        let drawn = self.draw(&mut text, (x, y), &points, shown);
         drawn.is_ok().then_some(text)
     }
 
@@ -68,14 +68,13 @@ impl StudyReport<'_> {
         chart.draw_series(front.iter().map(|p| Circle::new(place(p), 5, FRONT.filled())))?;
         let knee = pareto::knee(self.space, points).map(|trial| (trial, "knee"));
         let winner = self.state.winner.map(|trial| (trial, "winner"));
-        for (rank, (trial, name)) in [knee, winner].into_iter().flatten().enumerate() {
+        for ((trial, name), rise) in [knee, winner].into_iter().flatten().zip([18, 34]) {
             let Some(point) = points.iter().find(|point| point.trial == trial) else { continue };
             let at = place(point);
             let words = format!("{name}: trial {trial}");
             let style = ("sans-serif", 14).into_font().color(&MARKED);
             chart.draw_series([Circle::new(at, 8, MARKED.stroke_width(2))])?;
-            let beside = (10, -18 - 16 * rank as i32);
-            chart.draw_series([EmptyElement::at(at) + Text::new(words, beside, style)])?;
+            chart.draw_series([EmptyElement::at(at) + Text::new(words, (10, -rise), style)])?;
         }
         root.present()?;
         Ok(())

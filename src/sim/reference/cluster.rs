@@ -249,13 +249,11 @@ impl<'a> Cluster<'a> {
         self.cap_output(now, id);
         self.hide_full(now);
         let ready = |&place: &usize| self.places.get(place).is_some_and(Place::is_ready);
-        let chosen = match self.setting.pinned(id).filter(ready) {
-            Some(place) => place,
-            None => {
-                let Self { setting, places, requests, .. } = self;
-                self.router.route(&Sight { setting, places, requests, request: id })
-            }
-        };
+        let chosen = self.setting.pinned(id).filter(ready);
+        let chosen = chosen.unwrap_or_else(|| {
+            let Self { setting, places, requests, .. } = self;
+            self.router.route(&Sight { setting, places, requests, request: id })
+        });
         self.show_all();
         self.requests[id].routed = Some(now);
         self.requests[id].instance = Some(chosen);
