@@ -20,3 +20,4 @@ mod theory;
 mod tidy;
 mod traces;
 mod twins;
+mod winners;
