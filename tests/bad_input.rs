@@ -494,7 +494,8 @@ error: `signal` cannot be `ttft_p99`
 `running_per_instance`, `in_flight`, `in_flight_per_instance`, `in_flight_tokens`, \
 `in_flight_tokens_per_instance`, `kv_utilization`, `ttft_p50_ms`, `ttft_p95_ms`, `ttft_p99_ms`, \
 `tpot_p50_ms`, `tpot_p99_ms`, `e2e_p50_ms`, `e2e_p99_ms`, `arrival_rate`, \
-`arrival_rate_per_instance`, `busy_fraction`, `token_utilization`
+`arrival_rate_per_instance`, `busy_fraction`, `token_utilization`, `prompt_tokens_mean`, \
+`output_tokens_mean`
 hint: did you mean `ttft_p99_ms`?
 
 1 problem in 1 file; nothing was simulated

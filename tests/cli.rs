@@ -371,7 +371,7 @@ fn colours_follow_the_option() {
 fn help_says_what_there_is() {
     let place = Place::new();
     insta::assert_snapshot!("help", place.run("--help").expect(0).out);
-    for command in ["search", "run", "check", "pareto", "report", "completions"] {
+    for command in ["search", "run", "check", "evaluate", "pareto", "report", "completions"] {
         let help = place.run(&format!("{command} --help")).expect(0).out;
         insta::assert_snapshot!(format!("help-{command}"), help);
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use blis_opt::base::{SimTime, Span};
 use blis_opt::config::{Defaults, Problems, parse};
+use blis_opt::policy::autoscale::Reason;
 use blis_opt::policy::{PolicyBundle, read_bundle};
 use blis_opt::scenario::Conditions;
 use blis_opt::sim::fleet_outcome::{Happening, Interval};
@@ -12,10 +13,10 @@ use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate_under};
 use blis_opt::workload::{WorkloadSpec, generate};
 
 /// Llama 3.1 8B on H100 with TP 2: 41 requests/s of 512 and 512 tokens each.
-const POOL: &str = "model: meta-llama/llama-3.1-8b-instruct, gpu: H100, tensor_parallelism: 2";
+pub const POOL: &str = "model: meta-llama/llama-3.1-8b-instruct, gpu: H100, tensor_parallelism: 2";
 
 /// A fleet of one pool with an autoscaler; its YAML may have warnings.
-fn fleet(pool: &str, autoscaling: &str) -> PolicyBundle {
+pub fn fleet(pool: &str, autoscaling: &str) -> PolicyBundle {
     let text = format!(
         "pools: {{default: {{{POOL}, {pool}}}}}\nrouting: {{policy: least-loaded}}\n\
          autoscaling: {{{autoscaling}}}\n"
@@ -26,12 +27,17 @@ fn fleet(pool: &str, autoscaling: &str) -> PolicyBundle {
     bundle.unwrap_or_else(|| panic!("{}", problems.render(false)))
 }
 
-fn workload(text: &str) -> WorkloadSpec {
-    let lengths = "prompt_tokens: {mean: 512, std_dev: 256, min: 2, max: 7000}\n\
-                   output_tokens: {mean: 512, std_dev: 256, min: 2, max: 7000}\n\
-                   slo: {default: {ttft: 500ms}}\n";
+pub fn workload(text: &str) -> WorkloadSpec {
+    workload_of(&format!(
+        "{text}\nprompt_tokens: {{mean: 512, std_dev: 256, min: 2, max: 7000}}\n\
+         output_tokens: {{mean: 512, std_dev: 256, min: 2, max: 7000}}\n\
+         slo: {{default: {{ttft: 500ms}}}}\n"
+    ))
+}
+
+pub fn workload_of(text: &str) -> WorkloadSpec {
     let mut problems = Problems::new();
-    let node = parse("workload.yaml", &format!("{text}\n{lengths}"), &mut problems);
+    let node = parse("workload.yaml", text, &mut problems);
     let node = node.expect("valid YAML");
     let spec = WorkloadSpec::read(&node, Defaults::embedded(), &mut problems);
     assert!(problems.is_empty(), "{}", problems.render(false));
@@ -39,13 +45,18 @@ fn workload(text: &str) -> WorkloadSpec {
 }
 
 /// What became of a fleet.
-struct Course {
-    outcome: Outcome,
+pub struct Course {
+    pub outcome: Outcome,
     /// The numbers ordered in all, with the time in seconds, first those of the start.
-    desired: Vec<(u64, i64)>,
+    pub desired: Vec<(u64, i64)>,
 }
 
 fn course(bundle: &PolicyBundle, spec: &WorkloadSpec) -> Course {
+    course_of(bundle, spec, 42)
+}
+
+/// The same for the realisation of that number.
+pub fn course_of(bundle: &PolicyBundle, spec: &WorkloadSpec, seed: u64) -> Course {
     let options = RunOptions {
         warm_up: SimTime::ZERO,
         horizon: SimTime::NEVER,
@@ -53,9 +64,9 @@ fn course(bundle: &PolicyBundle, spec: &WorkloadSpec) -> Course {
         keep_steps: false,
         timeline: Some(Span::from_us(60_000_000)),
     };
-    let trace = generate(spec, 42, spec.limits());
+    let trace = generate(spec, seed, spec.limits());
     let scratch = &mut Scratch::default();
-    let outcome = simulate_under(bundle, &trace, &Conditions::calm(42), &options, scratch);
+    let outcome = simulate_under(bundle, &trace, &Conditions::calm(seed), &options, scratch);
     let mut desired = vec![(0, i64::from(bundle.pools[0].instances))];
     for event in &outcome.fleet.as_ref().expect("it changes").events {
         let before = desired[desired.len() - 1].1;
@@ -70,25 +81,39 @@ fn course(bundle: &PolicyBundle, spec: &WorkloadSpec) -> Course {
 }
 
 impl Course {
-    fn numbers(&self) -> Vec<i64> {
+    pub fn numbers(&self) -> Vec<i64> {
         self.desired.iter().map(|&(_, desired)| desired).collect()
     }
 
     /// How often it went the other way than before.
-    fn reversals(&self) -> usize {
+    pub fn reversals(&self) -> usize {
         let numbers = self.numbers();
         let ways: Vec<bool> = numbers.windows(2).map(|pair| pair[1] > pair[0]).collect();
         ways.windows(2).filter(|pair| pair[0] != pair[1]).count()
     }
 
+    /// When the controller ordered more, and when fewer, while it panicked; in seconds.
+    fn panics(&self) -> (Vec<u64>, Vec<u64>) {
+        let (mut ups, mut downs) = (Vec::new(), Vec::new());
+        for event in &self.outcome.fleet.as_ref().expect("it changes").events {
+            match event.what {
+                Happening::ScaleUp { reason: Reason::Panicked { .. }, .. } => &mut ups,
+                Happening::ScaleDown { reason: Reason::Panicked { .. }, .. } => &mut downs,
+                _ => continue,
+            }
+            .push(event.at.as_us() / 1_000_000);
+        }
+        (ups, downs)
+    }
+
     /// Hours of instances that were paid for.
-    fn hours(&self) -> f64 {
+    pub fn hours(&self) -> f64 {
         let fleet = self.outcome.fleet.as_ref().expect("it changes");
         fleet.pools.iter().map(|pool| pool.paid_ps as f64 / 3.6e15).sum()
     }
 
     /// The share of requests that were answered within their targets.
-    fn within_slo(&self) -> f64 {
+    pub fn within_slo(&self) -> f64 {
         let fleet = self.outcome.fleet.as_ref().expect("it changes");
         let sum = |counts: fn(&Interval) -> &[u32]| -> u32 {
             fleet.timeline.iter().flat_map(counts).sum()
@@ -188,35 +213,46 @@ fn knative_panics_in_a_surge_and_never_shrinks_before_it_is_over() {
     let fewer = |pair: &&[(u64, i64)]| pair[0].0 > 180 && pair[1].1 < pair[0].1;
     let shrank = panicked.desired.windows(2).find(fewer).expect("it ends")[1].0;
     assert!((181..215).contains(&at(most)), "{:?}", panicked.desired);
-    // It was over the threshold for the last time shortly before it had most.
-    assert!(shrank >= at(most) + 50, "{:?}", panicked.desired);
+    let (ups, downs) = panicked.panics();
+    assert!(ups.len() >= 2 && downs.is_empty(), "{ups:?} {downs:?}");
+    let began = *ups.iter().find(|&&at| at > 180).expect("it panics in the surge");
+    assert!(shrank > began + 60, "a stable window after {began}: {shrank}");
     let calm = with(", panic_threshold: 10");
     let later = calm.desired.iter().find(|&&(_, number)| number >= most).map_or(u64::MAX, |x| x.0);
     assert!(later > at(most), "{:?} {:?}", panicked.desired, calm.desired);
 }
 
 #[test]
-fn an_hpa_on_busy_time_goes_to_the_maximum_and_stays_while_requests_tell_what_is_needed() {
-    let hill = "rate: 120\nduration: 50m\n\
-                profile: [{at: 0m, factor: 0.5}, {at: 25m, factor: 1.5}, {at: 50m, factor: 0.5}]";
-    let spec = workload(hill);
-    let pool = "instances: 4, min_instances: 2, max_instances: 12, start_up: 60s";
-    let with = |metric: &str| {
+fn triggers_on_kv_alone_miss_an_overload_of_prompts() {
+    // An instance computes 8 prompts per second.
+    let lengths = "prompt_tokens: 6000\noutput_tokens: 2\nslo: {default: {ttft: 2s}}\n";
+    let rise = "rate: 10\nduration: 40m\nprofile: [{at: 0m, factor: 0.8}, \
+                {at: 5m, factor: 0.8}, {at: 25m, factor: 4}, {at: 40m, factor: 4}]";
+    let spec = workload_of(&format!("{rise}\n{lengths}"));
+    let pool = "instances: 2, min_instances: 2, max_instances: 12, start_up: 60s";
+    let wva = |keys: &str| {
+        let wva = format!("analyzer: saturation-v1{keys}");
+        course(&fleet(pool, &format!("policy: wva, wva: {{{wva}}}")), &spec)
+    };
+    let hpa = |metric: &str| {
         course(&fleet(pool, &format!("policy: hpa, hpa: {{metrics: [{{{metric}}}]}}")), &spec)
     };
-    let busy = with("type: pods, signal: busy_fraction, target: 0.7");
-    let numbers = busy.numbers();
-    assert_eq!(numbers.last(), Some(&12), "{:?}", busy.desired);
-    assert_eq!(busy.reversals(), 0, "{:?}", busy.desired);
-    let never = with("type: pods, signal: busy_fraction, target: 0.95");
-    assert!(never.numbers().iter().all(|&number| number <= 4), "{:?}", never.desired);
-    assert!(never.within_slo() < 0.9, "{}", never.within_slo());
-    for metric in [
-        "type: average-value, signal: in_flight, target: 200",
-        "type: average-value, signal: in_flight_tokens, target: 140000",
-    ] {
-        let told = with(metric);
-        assert!(told.within_slo() > 0.999, "{metric}: {} {:?}", told.within_slo(), told.desired);
-        assert!(told.hours() < 0.7 * busy.hours(), "{} of {}", told.hours(), busy.hours());
+    for metric in ["signal: in_flight_tokens, target: 10000", "signal: in_flight, target: 2"] {
+        let told = hpa(&format!("type: average-value, {metric}"));
+        assert!(told.within_slo() > 0.999, "{} {:?}", told.within_slo(), told.desired);
+    }
+    // One more at a time, and one fewer whenever the queue is short: late, but not blind.
+    let by_queue = wva("");
+    assert!(by_queue.numbers().iter().any(|&number| number >= 6), "{:?}", by_queue.desired);
+    assert!(by_queue.within_slo() > 0.8, "{}", by_queue.within_slo());
+    let by_kv = [
+        wva(", queue_length_threshold: 1000000000, queue_spare_trigger: 0"),
+        hpa("type: pods, signal: kv_utilization, target: 0.5"),
+    ];
+    for missed in &by_kv {
+        assert!(missed.numbers().iter().all(|&number| number <= 2), "{:?}", missed.desired);
+        assert!(missed.within_slo() < 0.2, "{}", missed.within_slo());
+        let kv = missed.outcome.kv_utilization_peak;
+        assert!(kv < 0.01, "{kv}");
     }
 }

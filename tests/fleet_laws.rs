@@ -62,7 +62,8 @@ fn cut_at(scenario: &Scenario, at: SimTime) -> Outcome {
 }
 
 fn total(counts: &Counts) -> u64 {
-    let answered_not = counts.rejected + counts.dropped + counts.timed_out + counts.failed;
+    let lost = counts.timed_out + counts.failed + counts.expired;
+    let answered_not = counts.rejected + counts.dropped + lost;
     answered_not + counts.queued + counts.running + counts.completed
 }
 

@@ -9,7 +9,7 @@ use blis_opt::config::{DAY, Defaults, Fields, Node, Problems, parse, read_text};
 use blis_opt::policy::{PolicyBundle, read_bundle};
 use blis_opt::scenario::{Conditions, Setting, read_scenario};
 use blis_opt::sim::fleet_outcome::{FleetEvent, Happening, Interval, StateTime};
-use blis_opt::sim::outcome::{RequestRecord, RequestState};
+use blis_opt::sim::outcome::{GatewayOutcome, RequestRecord, RequestState};
 use blis_opt::sim::{FleetOutcome, Outcome, RunOptions, Scratch, reference, simulate_under};
 use blis_opt::workload::{ClientInfo, NO_CHAIN, Request, Trace};
 
@@ -32,6 +32,7 @@ struct Story {
     retries: u64,
     wasted_tokens: u64,
     bill: String,
+    gateway: String,
 }
 
 #[test]
@@ -130,6 +131,7 @@ fn read_story(node: &Node, problems: &mut Problems) -> Option<Story> {
         retries: fields.u64("retries", 0..=99).unwrap_or(0),
         wasted_tokens: fields.u64("wasted_tokens", 0..=9999).unwrap_or(0),
         bill: fields.text("bill")?.to_owned(),
+        gateway: fields.text("gateway").unwrap_or_default().to_owned(),
     };
     fields.finish();
     Some(story)
@@ -147,6 +149,7 @@ fn story(bundle: &PolicyBundle, outcome: &Outcome) -> Story {
         retries: fleet.retries,
         wasted_tokens: fleet.wasted_tokens,
         bill: bill_in_words(bundle, fleet),
+        gateway: outcome.gateway.as_ref().map_or(String::new(), gateway_in_words),
     }
 }
 
@@ -197,6 +200,8 @@ fn event_in_words(event: &FleetEvent) -> String {
         Happening::Noted => ("noted", None),
         Happening::Reclaimed { lost } => ("reclaimed", Some(format!(", {lost} lost"))),
         Happening::CapacityBack => ("capacity back", None),
+        Happening::OutOfRotation { ailment } => ("out of rotation", Some(format!(": {ailment}"))),
+        Happening::BackInRotation => ("back in rotation", None),
     };
     let mut words = vec![format!("{} {what}", seconds(event.at.as_us()))];
     if let Some(instance) = event.instance {
@@ -227,6 +232,24 @@ fn interval_in_words(bundle: &PolicyBundle, interval: &Interval) -> String {
         write!(words, "; {}{}", pool.name, told.join(",")).expect("text takes all");
     }
     words
+}
+
+/// What happened at the gateway; nothing where nothing did.
+fn gateway_in_words(gateway: &GatewayOutcome) -> String {
+    let mut words = String::new();
+    let others = [
+        ("full", gateway.full),
+        ("displaced", gateway.displaced),
+        ("expired", gateway.expired),
+        ("capped", gateway.capped),
+    ];
+    for (what, times) in gateway.shed.iter().copied().chain(others) {
+        if times > 0 {
+            write!(words, "{what} {times}, ").expect("text takes all");
+        }
+    }
+    let (count, longest) = (gateway.wait.count, gateway.wait.max_ms);
+    format!("{words}waited {} of {count} for {longest} ms at most", gateway.waited)
 }
 
 fn bill_in_words(bundle: &PolicyBundle, fleet: &FleetOutcome) -> String {

@@ -6,7 +6,8 @@
 use blis_opt::base::{ClientId, SimTime, Span};
 use blis_opt::latency::Blackbox;
 use blis_opt::policy::{
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
+    Admission, Batching, Gateway, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind,
+    Signals,
 };
 use blis_opt::sim::outcome::{RequestRecord, RequestState};
 use blis_opt::sim::{Outcome, RunOptions, Scratch, reference, simulate};
@@ -121,6 +122,7 @@ fn bundle_of(config: &Config) -> PolicyBundle {
         routing_latency: Span::from_us(config.routing.latency_us),
         signals: Signals {
             kv_utilization_refresh: Span::from_us(config.snapshots.kv_utilization_refresh_us),
+            metrics_fetch_interval: Span::ZERO,
             prefix_index_blocks: config.routing.prefix_index_lru_blocks_per_instance,
         },
         priority: match config.priority_policy.as_str() {
@@ -143,6 +145,7 @@ fn bundle_of(config: &Config) -> PolicyBundle {
         },
         block_size: config.kv_cache.block_size_tokens,
         autoscaling: None,
+        gateway: Gateway::default(),
     }
 }
 

@@ -5,11 +5,14 @@
 //! the twins try.
 
 mod fleets;
+pub mod gates;
+mod routers;
 
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream};
 use blis_opt::latency::Blackbox;
 use blis_opt::policy::{
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
+    Admission, Batching, Gateway, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind,
+    Signals,
 };
 use blis_opt::scenario::Conditions;
 use blis_opt::sim::RunOptions;
@@ -104,6 +107,11 @@ impl Dice {
         Self(Rng::new(case, Stream::Faults, 0))
     }
 
+    /// A die for routers besides those of the reference, which leaves all else as it is.
+    fn of_routing(case: u64) -> Self {
+        Self(Rng::new(case, Stream::RouterTies, 1))
+    }
+
     /// Uniform in `low..=high`.
     pub fn between(&mut self, low: u32, high: u32) -> u32 {
         low + self.0.below(u64::from(high - low) + 1) as u32
@@ -153,15 +161,21 @@ impl Scenario {
             0 => SimTime::from_us(u64::from(dice.between(0, end_us))),
             _ => SimTime::ZERO,
         };
+        routers::choose(&mut bundle, case);
         let options =
             RunOptions { warm_up, horizon, keep_requests: true, keep_steps: true, timeline: None };
-        Self { bundle, trace, conditions: Conditions::calm(case), options }
+        let mut scenario = Self { bundle, trace, conditions: Conditions::calm(case), options };
+        gates::set_rules(&mut scenario, case);
+        scenario
     }
 
     /// The scenario of that number, with a fleet that can change in two of three.
     pub fn random_fleet(case: u64) -> Self {
         let mut scenario = Self::random(case);
         fleets::set_in_motion(&mut scenario, case);
+        if !case.is_multiple_of(3) {
+            gates::set_up(&mut scenario, case);
+        }
         scenario
     }
 
@@ -175,6 +189,7 @@ impl Scenario {
         bundle.pools[0].kv_blocks = kv_blocks;
         bundle.pools[0].latency = Blackbox { alpha: [0.0; 3], beta: [1000.0, 0.0, 0.0] };
         bundle.admission = Admission::AlwaysAdmit;
+        bundle.gateway = Gateway::default();
         bundle.routing = Routing::RoundRobin;
         bundle.scheduler = Scheduler::Fcfs;
         bundle.priority = Priority::Constant;
@@ -216,6 +231,7 @@ impl Scenario {
     /// Scenarios that are a little simpler than this one, the boldest first.
     fn simpler(&self) -> Vec<Self> {
         let mut simpler = fleets::simpler(self);
+        simpler.extend(gates::simpler(self));
         let heads: Vec<usize> =
             (0..self.trace.len()).filter(|&at| self.trace.arrival[at] != SimTime::NEVER).collect();
         for piece in [heads.len() / 2, heads.len() / 4, 1] {
@@ -247,6 +263,7 @@ impl Scenario {
         change(&|s| s.bundle.admission_latency = Span::ZERO);
         change(&|s| s.bundle.routing_latency = Span::ZERO);
         change(&|s| s.bundle.signals.kv_utilization_refresh = Span::ZERO);
+        change(&|s| s.bundle.signals.metrics_fetch_interval = Span::ZERO);
         change(&|s| s.bundle.batching.long_prefill_threshold = 0);
         change(&|s| s.bundle.batching.max_tokens = 2048);
         change(&|s| s.bundle.batching.max_running = 256);
@@ -311,6 +328,7 @@ fn bundle(dice: &mut Dice) -> PolicyBundle {
         routing_latency: if dice.once_in(3) { dice.span(30_000) } else { Span::ZERO },
         signals: Signals {
             kv_utilization_refresh: dice.span(50_000),
+            metrics_fetch_interval: Span::ZERO,
             prefix_index_blocks: dice.pick(&[1, 2, 5, 20, 100, 10_000]),
         },
         priority: match dice.between(0, 4) {
@@ -340,6 +358,7 @@ fn bundle(dice: &mut Dice) -> PolicyBundle {
         },
         block_size,
         autoscaling: None,
+        gateway: Gateway::default(),
     }
 }
 
@@ -400,8 +419,7 @@ fn routing(dice: &mut Dice) -> Routing {
         2 => Routing::AlwaysBusiest,
         3 => Routing::PrefixAffinity,
         _ => {
-            let mut kinds: Vec<ScorerKind> =
-                ScorerKind::ALL.iter().map(|scorer| scorer.1).collect();
+            let mut kinds: Vec<ScorerKind> = routers::OF_THE_REFERENCE.to_vec();
             let mut scorers = Vec::new();
             for _ in 0..dice.between(1, 4) {
                 let kind = kinds.remove(dice.between(0, kinds.len() as u32 - 1) as usize);

@@ -7,7 +7,7 @@
 use blis_opt::base::{ClientId, Rng, SimTime, Span, Stream, batch_means};
 use blis_opt::latency::Blackbox;
 use blis_opt::policy::{
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, Signals,
+    Admission, Batching, Gateway, PolicyBundle, Pool, Priority, Routing, Scheduler, Signals,
 };
 use blis_opt::sim::{Outcome, RunOptions, Scratch, simulate};
 use blis_opt::workload::{ClientInfo, NO_CHAIN, Request, Trace};
@@ -31,12 +31,17 @@ fn servers(servers: u32, beta: [f64; 3]) -> PolicyBundle {
         admission_latency: Span::ZERO,
         routing: Routing::RoundRobin,
         routing_latency: Span::ZERO,
-        signals: Signals { kv_utilization_refresh: Span::ZERO, prefix_index_blocks: 1 },
+        signals: Signals {
+            kv_utilization_refresh: Span::ZERO,
+            metrics_fetch_interval: Span::ZERO,
+            prefix_index_blocks: 1,
+        },
         priority: Priority::Constant,
         scheduler: Scheduler::Fcfs,
         batching: Batching { max_running: 1, max_tokens: u32::MAX, long_prefill_threshold: 0 },
         block_size: 1024,
         autoscaling: None,
+        gateway: Gateway::default(),
     }
 }
 

@@ -4,8 +4,12 @@
 //! set).
 
 use blis_opt::base::{InstanceId, SimTime, Span};
+use blis_opt::policy::health::Ailment;
 use blis_opt::policy::{Routing, ScorerKind};
-use blis_opt::sim::outcome::{RequestRecord, RequestState, Stability, SteadyMeans, Summary};
+use blis_opt::scenario::Conditions;
+use blis_opt::sim::outcome::{
+    GatewayOutcome, RequestRecord, RequestState, Stability, SteadyMeans, Summary,
+};
 use blis_opt::sim::{
     FleetOutcome, Outcome, RunOptions, Scratch, reference, simulate, simulate_drawn,
     simulate_drawn_under, simulate_under,
@@ -111,7 +115,7 @@ fn a_fleet_in_which_nothing_changes_is_a_static_one() {
     swarm::for_all(800_000, 500, |scenario| {
         let Scenario { bundle, trace, conditions, options } = scenario;
         let mut scratch = Scratch::default();
-        let fixed = simulate(bundle, trace, options, &mut scratch);
+        let fixed = simulate_under(bundle, trace, conditions, options, &mut scratch);
         let timeline = Some(Span::from_us(1000 + trace.end.as_us() / 7));
         let options = RunOptions { timeline, ..*options };
         let mut moving = simulate_under(bundle, trace, conditions, &options, &mut scratch);
@@ -138,8 +142,10 @@ fn drawn_agrees(case: u64, scratch: &mut Scratch) -> Result<(), String> {
     let drawn = simulate_drawn_under(bundle, source, conditions, options, scratch);
     if drawn.fleet.is_none() {
         let plainly = simulate_drawn(bundle, source, options, scratch);
-        agree(&plainly, &drawn)?;
-        same_statistics(&plainly, &drawn)?;
+        let calm = Conditions::calm(0);
+        let under = simulate_drawn_under(bundle, source, &calm, options, scratch);
+        agree(&plainly, &under)?;
+        same_statistics(&plainly, &under)?;
     }
     let trace = generate(&spec, case, limits);
     let mut listed = agreed(&Scenario { trace, ..scenario.clone() }, scratch)?;
@@ -166,9 +172,9 @@ fn the_swarm_reaches_every_mechanism() {
 
 #[test]
 fn random_fleets_reach_everything_that_can_happen() {
-    let mut reached = [0; 25];
+    let mut reached = [0; 36];
     let mut scratch = Scratch::default();
-    for case in 0..5000 {
+    for case in 0..8000 {
         let Scenario { bundle, trace, conditions, options } = &Scenario::random_fleet(case);
         let outcome = simulate_under(bundle, trace, conditions, options, &mut scratch);
         let Some(fleet) = &outcome.fleet else { continue };
@@ -180,11 +186,12 @@ fn random_fleets_reach_everything_that_can_happen() {
 }
 
 /// What happened to a fleet, of all that can.
-fn fleet_mechanisms(outcome: &Outcome, fleet: &FleetOutcome) -> [bool; 25] {
+fn fleet_mechanisms(outcome: &Outcome, fleet: &FleetOutcome) -> [bool; 36] {
     use blis_opt::sim::fleet_outcome::Happening as H;
     let any = |of: &dyn Fn(&H) -> bool| fleet.events.iter().any(|event| of(&event.what));
     let record = |of: &dyn Fn(&RequestRecord) -> bool| outcome.requests.iter().any(of);
     let retried = |state| record(&|r| r.retries > 0 && r.state == state);
+    let gateway = |of: &dyn Fn(&GatewayOutcome) -> bool| outcome.gateway.as_ref().is_some_and(of);
     let launches: u32 = fleet.pools.iter().map(|pool| pool.launches).sum();
     [
         any(&|what| matches!(what, H::ScaleUp { .. })),
@@ -212,6 +219,17 @@ fn fleet_mechanisms(outcome: &Outcome, fleet: &FleetOutcome) -> [bool; 25] {
         fleet.timeline.iter().any(|interval| interval.waiting > 0 && interval.running > 0),
         launches as usize > outcome.instances.len(),
         outcome.preemptions > 0 && fleet.retries > 0,
+        any(&|what| matches!(what, H::OutOfRotation { ailment: Ailment::Errors(_) })),
+        any(&|what| matches!(what, H::OutOfRotation { ailment: Ailment::Late(_) })),
+        any(&|what| *what == H::BackInRotation),
+        outcome.counts.expired > 0,
+        retried(RequestState::Expired),
+        gateway(&|gate| gate.shed.iter().any(|&(rule, shed)| rule == "degradation" && shed > 0)),
+        gateway(&|gate| gate.full > 0),
+        gateway(&|gate| gate.displaced > 0),
+        gateway(&|gate| gate.waited > 0 && gate.wait.p50_ms < gate.wait.max_ms),
+        gateway(&|gate| gate.capped > 0),
+        gateway(&|gate| gate.expired > outcome.counts.expired),
     ]
 }
 

@@ -117,9 +117,9 @@ fn row(task: &Task, problem: &dyn Problem, args: &CompareArgs) -> Row {
     let at = args.at.iter().map(|&budget| {
         let cost = if args.apart && budget != last {
             let own = study::run(problem, proposer, budget, repetition);
-            own.best_within(budget.into(), seeds)
+            own.best_within(problem, budget)
         } else {
-            whole.best_within(budget.into(), seeds)
+            whole.best_within(problem, budget)
         };
         (budget, cost)
     });

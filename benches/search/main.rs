@@ -12,6 +12,7 @@ mod optimum;
 mod problems;
 mod serve;
 mod study;
+mod sweep;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,7 @@ enum Command {
     Compare(compare::CompareArgs),
     Serve(serve::ServeArgs),
     Optimum(optimum::OptimumArgs),
+    Sweep(sweep::SweepArgs),
 }
 
 fn main() {
@@ -38,5 +40,6 @@ fn main() {
         Command::Compare(args) => compare::compare(&args),
         Command::Serve(args) => serve::serve(&args),
         Command::Optimum(args) => optimum::optimum(&args),
+        Command::Sweep(args) => sweep::sweep(&args),
     }
 }

@@ -32,6 +32,9 @@ pub struct OptimumArgs {
 /// Prints the best, and how much of the space is feasible.
 pub fn optimum(args: &OptimumArgs) {
     let problem = problems::named(&args.problem);
+    if let Some(best) = problem.best() {
+        println!("stored: {} {}, found by {}", best.cost, best.knobs, best.found);
+    }
     let best = match args.exhaust {
         Some(levels) => exhaust(problem.as_ref(), levels),
         None => climb(problem.as_ref(), args),

@@ -29,7 +29,9 @@ pub fn serve(args: &ServeArgs) {
     let problem = problems::named(&args.problem);
     let mut space = problem.space().clone();
     space.seeds = seeds_of(&space, args.repetition);
-    say(&describe(&space));
+    let mut told = describe(&space);
+    told["truth_seeds"] = json!(problem.truth_seeds());
+    say(&told);
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("stdin is readable");
         if !line.trim().is_empty() {
@@ -42,9 +44,12 @@ fn answer(problem: &dyn Problem, space: &SearchSpace, line: &str) -> Json {
     match Question::read(space, line) {
         Err(error) => json!({ "error": error }),
         Ok(question) => {
-            let truth = problem.truth(&question.candidate);
             let mut answer = question.ask(space, problem);
-            answer["truth"] = json!({"cost": truth.cost, "feasible": truth.feasible});
+            // Where truth is dear it is asked for by fresh seeds, and for few.
+            if !problem.truth_is_dear() {
+                let truth = problem.truth(&question.candidate);
+                answer["truth"] = json!({"cost": truth.cost, "feasible": truth.feasible});
+            }
             answer
         }
     }

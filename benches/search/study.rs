@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use blis_opt::base::Span;
 use blis_opt::search::{
-    Candidate, Evaluator, Job, Limits, Mode, NoObserver, ProposerKind, SearchSpace, Seeds, Sink,
-    Stop, Study, StudyOptions,
+    Candidate, Evaluator, Foretold, Job, Limits, Mode, NoObserver, ProposerKind, Run, Score,
+    SearchSpace, Seeds, Sink, Stop, Study, StudyOptions,
 };
 
 use super::problems::{Problem, Truth};
@@ -16,8 +16,9 @@ use super::problems::{Problem, Truth};
 /// What a study came to.
 #[derive(Clone, Debug)]
 pub struct Told {
-    /// Every candidate that the search met, with the runs that were done before it, in order.
-    pub met: Vec<(u64, Truth)>,
+    /// Every candidate that met all seeds, with the runs that were done before its last, in order:
+    /// one that was dropped early is lost to the search, however good it is.
+    pub met: Vec<Met>,
     /// Runs on the seeds of the search.
     pub runs: u64,
     /// Runs on fresh seeds.
@@ -30,13 +31,46 @@ pub struct Told {
     pub wall_s: f64,
 }
 
+/// A candidate that met all seeds of the search.
+#[derive(Clone, Debug)]
+pub struct Met {
+    /// The runs that were done before its last.
+    before: u64,
+    candidate: Candidate,
+    /// The objective that the search saw, to be made small.
+    seen: f64,
+    /// Whether what the search saw is far outside of a constraint.
+    hopeless: bool,
+}
+
+/// What is further outside than this on the scale of violations is not asked for its truth where
+/// truth is dear: 1.5 times a limit.
+const HOPELESS: f64 = 0.4;
+
+impl Met {
+    fn of(space: &SearchSpace, candidate: &Candidate, before: u64, runs: &[Run]) -> Self {
+        let score = Score::of(space, runs);
+        let worst = score.violations(space).into_iter().fold(f64::MIN, f64::max);
+        let seen =
+            score.objective.map_or(f64::INFINITY, |value| space.objective.to_minimize(value));
+        Self { before, candidate: candidate.clone(), seen, hopeless: worst > HOPELESS }
+    }
+}
+
 impl Told {
-    /// The cost of the best truly feasible candidate within so many evaluations.
-    pub fn best_within(&self, evaluations: u64, seeds: u32) -> Option<f64> {
-        let runs = evaluations * u64::from(seeds);
-        let met = self.met.iter().take_while(|(before, _)| *before < runs);
-        let feasible = met.filter(|(_, truth)| truth.feasible).map(|(_, truth)| truth.cost);
-        feasible.min_by(f64::total_cmp)
+    /// The cost of the best truly feasible candidate within so many evaluations. Where truth is
+    /// dear, the first feasible one in order of what the search saw counts as the best.
+    pub fn best_within(&self, problem: &dyn Problem, evaluations: u32) -> Option<f64> {
+        let runs = u64::from(evaluations) * u64::from(problem.space().seeds.search);
+        let mut met: Vec<&Met> = self.met.iter().take_while(|met| met.before < runs).collect();
+        let is_dear = problem.truth_is_dear();
+        if is_dear {
+            met.retain(|met| !met.hopeless);
+            met.sort_by(|left, right| left.seen.total_cmp(&right.seen));
+        }
+        let truths = met.into_iter().map(|met| problem.truth(&met.candidate));
+        let mut feasible = truths.filter(|truth| truth.feasible).map(|truth| truth.cost);
+        if is_dear { feasible.next() } else { feasible.min_by(f64::total_cmp) }
     }
 }
 
@@ -64,7 +98,7 @@ fn run_here(problem: &dyn Problem, proposer: ProposerKind, evaluations: u32, see
     };
     let watched = Watched { problem, space: space.clone(), log: Mutex::default() };
     let (started, cpu) = (Instant::now(), thread_cpu_s());
-    let mut study = Study::open(space, options, problem.version()).expect("a new study");
+    let mut study = Study::open(space, &options, problem.version()).expect("a new study");
     let stop = AtomicBool::new(false);
     let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
     study.run(&watched, &mut NoObserver, limits).expect("a study");
@@ -83,8 +117,9 @@ fn run_here(problem: &dyn Problem, proposer: ProposerKind, evaluations: u32, see
 
 #[derive(Debug, Default)]
 struct Log {
-    met: Vec<(u64, Truth)>,
-    known: BTreeMap<u64, ()>,
+    met: Vec<Met>,
+    /// The runs of each candidate on the seeds of the search.
+    known: BTreeMap<u64, Vec<Run>>,
     runs: u64,
     fresh_runs: u64,
     cpu_s: f64,
@@ -98,20 +133,18 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    fn note(&self, log: &mut Log, job: &Job) {
+    fn note(&self, log: &mut Log, job: &Job, run: &Run) {
         let Seeds { base, .. } = self.space.seeds;
         if job.seed >= base + u64::from(Seeds::SEARCH_MAX) {
             log.fresh_runs += 1;
             return;
         }
-        if log.known.insert(self.name(&job.candidate), ()).is_none() {
-            log.met.push((log.runs, self.problem.truth(&job.candidate)));
+        let known = log.known.entry(job.candidate.hash(&self.space)).or_default();
+        known.push(run.clone());
+        if known.len() == self.space.seeds.search as usize {
+            log.met.push(Met::of(&self.space, &job.candidate, log.runs, known));
         }
         log.runs += 1;
-    }
-
-    fn name(&self, candidate: &Candidate) -> u64 {
-        candidate.hash(&self.space)
     }
 }
 
@@ -126,15 +159,21 @@ impl Evaluator for Watched<'_> {
         self.problem.evaluate(jobs, stop, &|index, run| {
             told.lock().unwrap_or_else(PoisonError::into_inner).push((index, run));
         });
+        let mut told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        told.sort_by_key(|(index, _)| *index);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        for job in jobs {
-            self.note(&mut log, job);
+        for (index, run) in &told {
+            self.note(&mut log, &jobs[*index], run);
         }
         log.cpu_s += thread_cpu_s() - cpu;
         drop(log);
-        for (index, run) in told.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for (index, run) in told {
             done(index, run);
         }
+    }
+
+    fn foretell(&self, candidate: &Candidate) -> Foretold {
+        self.problem.foretell(candidate)
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Stream {
     Design = 4,
     /// Resampling in statistics.
     Resampling = 5,
-    /// Choices among tied instances.
+    /// Random choices of the router, among tied instances and others.
     RouterTies = 6,
     /// Answer lengths of a client; index: the client.
     Outputs = 7,
@@ -40,6 +40,8 @@ pub enum Stream {
     Reclaims = 13,
     /// What surrogates are asked about; index: the batch.
     Surrogates = 14,
+    /// Whom a probabilistic admission refuses; index: the request and its attempt.
+    Admission = 20,
 }
 
 /// A deterministic random stream (xoshiro256++).

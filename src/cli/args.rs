@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::check::CheckArgs;
 use super::completions::CompletionsArgs;
+use super::evaluate::EvaluateArgs;
 use super::pareto::ParetoArgs;
 use super::report::ReportArgs;
 use super::run::RunArgs;
@@ -46,6 +47,7 @@ pub enum Command {
     Search(SearchArgs),
     Run(RunArgs),
     Check(CheckArgs),
+    Evaluate(EvaluateArgs),
     Pareto(ParetoArgs),
     Report(ReportArgs),
     Completions(CompletionsArgs),

@@ -12,6 +12,7 @@ use super::{load, output};
 use crate::config::{Defaults, Node, Position, Problem, Problems, Severity, Value, parse};
 use crate::policy::read_bundle;
 use crate::scenario::read_scenario;
+use crate::search::batch::study_names;
 use crate::search::read::{open_beside, read_space};
 use crate::workload::WorkloadSpec;
 
@@ -77,7 +78,18 @@ const KEYS: [(Kind, &[&str]); 5] = [
     (Kind::Scenario, &["faults", "random", "burst", "recovery", "cold_start", "weight"]),
     (
         Kind::SearchSpace,
-        &["knobs", "template", "objective", "constraints", "budget", "workload", "pareto", "seeds"],
+        &[
+            "knobs",
+            "template",
+            "objective",
+            "constraints",
+            "budget",
+            "workload",
+            "pareto",
+            "seeds",
+            "studies",
+            "scenarios",
+        ],
     ),
     (Kind::Defaults, &["defaults", "models", "prices", "workloads", "start_up"]),
 ];
@@ -170,7 +182,14 @@ fn check_file(
         }
         Some(Kind::SearchSpace) => {
             let read = |file: &str| load::text_or_reason(Path::new(file));
-            read_space((&file, &text), defaults, &read, problems);
+            let names = study_names(&text);
+            if names.is_empty() {
+                read_space((&file, &text), defaults, &read, problems);
+            }
+            for name in names {
+                read_space((&format!("{file}#{name}"), &text), defaults, &read, problems);
+            }
+            problems.without_repeats();
         }
         Some(Kind::Defaults) => {
             Defaults::read(&file, &text, problems);

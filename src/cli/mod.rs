@@ -4,9 +4,11 @@
 //! then what it means (resolved against files and defaults), then the command itself.
 
 mod args;
+mod batch;
 mod check;
 mod completions;
 mod context;
+mod evaluate;
 mod exit;
 mod files;
 mod interrupt;
@@ -59,6 +61,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Search(args) => search::search(&args, context),
         Command::Run(args) => run::run(&args, context),
         Command::Check(args) => check::check(&args, context),
+        Command::Evaluate(args) => evaluate::evaluate(&args, context),
         Command::Pareto(args) => pareto::pareto(&args, context),
         Command::Report(args) => report::report(&args, context),
         Command::Completions(args) => completions::completions(&args),

@@ -32,8 +32,10 @@ enum Format {
     Table,
     /// Comma-separated values
     Csv,
-    /// One JSON document
+    /// One JSON document, with the knee and the history of the hypervolume
     Json,
+    /// A picture of the first two axes
+    Svg,
 }
 
 /// Prints the frontier.
@@ -44,6 +46,9 @@ pub fn pareto(args: &ParetoArgs, context: &Context) -> Result<Exit, Failure> {
     let text = match format {
         Format::Table => report.frontier_text(),
         Format::Csv => report.pareto_csv(),
+        Format::Svg => report.pareto_svg().ok_or_else(|| {
+            Failure::input("nothing feasible to draw: every trial broke a promise")
+        })?,
         Format::Json => format!("{:#}\n", report.pareto_json()),
     };
     output::data(&text)?;

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::batch;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::study::{Inputs, write_derived};
+use crate::search::study::JOURNAL;
 
 /// Print the summary of a study and rebuild the files derived from its journal
 #[derive(Args, Debug)]
@@ -18,6 +20,10 @@ pub struct ReportArgs {
 
 /// Rebuilds and prints.
 pub fn report(args: &ReportArgs, context: &Context) -> Result<Exit, Failure> {
+    let studies = batch::studies_in(&args.study);
+    if !args.study.join(JOURNAL).is_file() && !studies.is_empty() {
+        return batch::report_all(&args.study, &studies, context);
+    }
     let (inputs, state) = Inputs::from_journal(&args.study, context)?;
     let report = inputs.report(&state);
     write_derived(&report, &args.study)?;

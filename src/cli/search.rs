@@ -1,18 +1,21 @@
 //! `blis-opt search`: the cheapest candidate that keeps its promises.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
+use super::batch::search_all;
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::files::read_text;
 use super::progress::{Clock, Talk};
 use super::study::{self, Inputs};
 use super::{interrupt, output};
 use crate::report::StudyReport;
 use crate::report::number::plural;
+use crate::search::batch::{split, study_names};
 use crate::search::{Limits, Mode, ProposerKind, Study, StudyEnd, StudyOptions, StudyState};
 
 /// Find the cheapest candidate of a search space that keeps its promises
@@ -25,11 +28,13 @@ use crate::search::{Limits, Mode, ProposerKind, Study, StudyEnd, StudyOptions, S
 Examples:
   blis-opt search search-spaces/500rps.yaml
   blis-opt search search-spaces/500rps.yaml --resume
+  blis-opt search search-spaces/controllers.yaml
+  blis-opt search search-spaces/controllers.yaml#keda
   blis-opt search search-spaces/500rps.yaml --budget 200 --out results/long --overwrite")]
 pub struct SearchArgs {
-    /// Search space (YAML)
+    /// Search space (YAML); one with several `studies` runs them all, `FILE#NAME` only one
     #[arg(value_name = "SPACE")]
-    space: PathBuf,
+    pub space: PathBuf,
 
     /// Go on with the study where it stopped
     #[arg(long, conflicts_with = "overwrite")]
@@ -50,39 +55,67 @@ pub struct SearchArgs {
 
     /// Folder of the study; results/<name of the space> without it
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
+}
+
+impl SearchArgs {
+    /// The inputs at `path`, with what the command line puts in their place.
+    pub fn inputs(&self, path: &Path, context: &Context) -> Result<Inputs, Failure> {
+        Ok(Inputs::from_files(path, context)?.with(context.seed, self.budget))
+    }
 }
 
 /// Searches and reports.
 pub fn search(args: &SearchArgs, context: &Context) -> Result<Exit, Failure> {
-    let inputs = Inputs::from_files(&args.space, context)?.with(context.seed, args.budget);
-    let folder =
-        args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&inputs.file.space.name));
+    let file = args.space.to_string_lossy();
+    if let (file, None) = split(&file) {
+        let names = study_names(&read_text(Path::new(file))?);
+        if !names.is_empty() {
+            return search_all(args, &names, context);
+        }
+    }
+    let inputs = args.inputs(&args.space, context)?;
+    let folder = args.out.clone().unwrap_or_else(|| {
+        let (file, study) = split(&file);
+        let results = PathBuf::from("results");
+        let stem = Path::new(file).file_stem().unwrap_or_default();
+        study.map_or_else(
+            || results.join(&inputs.file.space.name),
+            |study| results.join(stem).join(study),
+        )
+    });
+    let stop = interrupt::stop_flag()?;
+    let Some((end, state)) = ran(args, &inputs, &folder, (context, &stop))? else {
+        return Ok(Exit::Interrupted);
+    };
+    let report = inputs.report(&state);
+    study::write_derived(&report, &folder)?;
+    print(&report, &folder, context)?;
+    Ok(if end == StudyEnd::NoFeasible { Exit::NothingFeasible } else { Exit::Fine })
+}
+
+/// Runs one study to its end; `None` where it was interrupted, which was said.
+pub fn ran(
+    args: &SearchArgs,
+    inputs: &Inputs,
+    folder: &Path,
+    (context, stop): (&Context, &AtomicBool),
+) -> Result<Option<(StudyEnd, StudyState)>, Failure> {
     let options = StudyOptions {
-        folder: folder.clone(),
+        folder: folder.to_owned(),
         mode: mode(args),
         proposer: proposer(&args.proposer),
         sources: inputs.sources.clone(),
     };
     let evaluator = inputs.evaluator();
-    let stop = interrupt::stop_flag()?;
     let version = crate::search::Evaluator::version(&evaluator);
     let mut opened = Study::open(inputs.file.space.clone(), &options, version)?;
-    let clock = Clock::start();
-    let ended = run(&mut opened, &evaluator, context, clock, &stop);
-    let state = opened.state();
-    match ended? {
-        StudyEnd::Interrupted => {
-            say_how_to_resume(&folder, state, context);
-            Ok(Exit::Interrupted)
-        }
-        end => {
-            let report = inputs.report(state);
-            study::write_derived(&report, &folder)?;
-            print(&report, &folder, context)?;
-            Ok(if end == StudyEnd::NoFeasible { Exit::NothingFeasible } else { Exit::Fine })
-        }
+    let ended = run(&mut opened, &evaluator, context, Clock::start(), stop)?;
+    if ended == StudyEnd::Interrupted {
+        say_how_to_resume(folder, opened.state(), context);
+        return Ok(None);
     }
+    Ok(Some((ended, opened.state().clone())))
 }
 
 fn run(

@@ -11,6 +11,7 @@ use super::files::{read_text, write_whole};
 use super::load;
 use crate::config::{Defaults, Problems};
 use crate::report::StudyReport;
+use crate::search::batch;
 use crate::search::journal::{self, Entry};
 use crate::search::read::{SpaceFile, read_space};
 use crate::search::study::JOURNAL;
@@ -31,9 +32,10 @@ impl Inputs {
     pub fn from_files(path: &Path, context: &Context) -> Result<Self, Failure> {
         let defaults = load::defaults(context)?;
         let mut problems = Problems::new();
-        let text = read_text(path)?;
+        let named = path.to_string_lossy();
+        let text = read_text(Path::new(batch::split(&named).0))?;
         let read = read_space(
-            (&path.to_string_lossy(), &text),
+            (&named, &text),
             &defaults,
             &|file| load::text_or_reason(Path::new(file)),
             &mut problems,

@@ -94,6 +94,18 @@ impl Problems {
         self.push(Severity::Warning, at, message.into())
     }
 
+    /// Leaves out what was said before of the same place: parts of a file that several readers
+    /// share.
+    pub fn without_repeats(&mut self) {
+        let mut once: Vec<Problem> = Vec::new();
+        for problem in self.list.drain(..) {
+            if !once.contains(&problem) {
+                once.push(problem);
+            }
+        }
+        self.list = once;
+    }
+
     /// The number of errors.
     pub fn errors(&self) -> usize {
         self.list.iter().filter(|problem| problem.severity == Severity::Error).count()

@@ -96,7 +96,7 @@ fn window(text: &str, column: usize) -> (String, usize) {
 
 /// Text without control characters, at most a few lines long.
 fn printable(text: &str) -> String {
-    text.chars().take(4 * WIDTH).map(printable_char).collect()
+    text.chars().take(6 * WIDTH).map(printable_char).collect()
 }
 
 fn printable_char(c: char) -> char {

@@ -5,7 +5,10 @@
 use crate::base::{Delay, Span};
 use crate::config::Market;
 use crate::latency::Blackbox;
+use crate::policy::admission::Admission;
 use crate::policy::autoscale::Autoscaling;
+use crate::policy::gateway::Gateway;
+use crate::policy::routing::Routing;
 
 /// All that a candidate configuration decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +36,8 @@ pub struct PolicyBundle {
     pub block_size: u32,
     /// Who changes the number of instances; `None`: nobody does.
     pub autoscaling: Option<Autoscaling>,
+    /// What happens between admission and an instance; by default nothing.
+    pub gateway: Gateway,
 }
 
 /// Identical instances.
@@ -97,66 +102,14 @@ impl StartUp {
     }
 }
 
-/// Who is let in.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Admission {
-    /// Everybody.
-    AlwaysAdmit,
-    /// Nobody.
-    RejectAll,
-    /// A request costs its prompt's tokens; the bucket starts full.
-    TokenBucket {
-        /// Tokens the bucket holds; above 0.
-        capacity: f64,
-        /// Tokens per second that flow in; above 0.
-        refill_rate: f64,
-    },
-}
-
-/// Where an admitted request goes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Routing {
-    /// In turn.
-    RoundRobin,
-    /// To the smallest load (waiting + running + on the way), ties to the lowest index.
-    LeastLoaded,
-    /// To the largest load; an adversary for tests.
-    AlwaysBusiest,
-    /// To the highest weighted sum of scores, ties to the lowest index; weights above 0.
-    Weighted(Vec<(ScorerKind, f64)>),
-    /// Where the same last full prompt block went before, else as `LeastLoaded`.
-    PrefixAffinity,
-}
-
-/// What a scorer looks at; scores are in [0, 1].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ScorerKind {
-    /// `(max - load) / (max - min)`; 1 for all when equal.
-    QueueDepth,
-    /// `1 - used / total` KV blocks.
-    KvUtilization,
-    /// `1 / (1 + load)`.
-    LoadBalance,
-    /// The share of the prompt's full blocks that this instance was sent before, from the start.
-    PrefixAffinity,
-}
-
-impl ScorerKind {
-    /// Every scorer, with its name in a bundle.
-    pub const ALL: [(&'static str, Self); 4] = [
-        ("queue-depth", Self::QueueDepth),
-        ("kv-utilization", Self::KvUtilization),
-        ("load-balance", Self::LoadBalance),
-        ("prefix-affinity", Self::PrefixAffinity),
-    ];
-}
-
 /// How stale the router's signals are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signals {
-    /// KV utilization is refreshed when it is at least this old; zero: always live. Queue and
-    /// batch are always live.
+    /// KV utilization is refreshed when it is at least this old; zero: always live. The load (what
+    /// waits, runs or is on the way, together) is always live.
     pub kv_utilization_refresh: Span,
+    /// The same for what instances export beside it: how many requests wait and how many run.
+    pub metrics_fetch_interval: Span,
     /// Block identities that the router remembers per instance, least recently used first out.
     pub prefix_index_blocks: u32,
 }

@@ -3,18 +3,25 @@
 pub mod admission;
 pub mod autoscale;
 pub mod bundle;
+pub mod degradation;
+pub mod flow_control;
+pub mod gateway;
+pub mod health;
 pub mod load;
 mod pools;
 pub mod prefix_index;
 pub mod queue;
 mod read;
+mod read_routing;
 pub mod router;
+pub mod routing;
 pub mod signals;
 mod start_up;
 pub mod view;
 
-pub use bundle::{
-    Admission, Batching, PolicyBundle, Pool, Priority, Routing, Scheduler, ScorerKind, Signals,
-    StartUp,
-};
+pub use admission::Admission;
+pub use bundle::{Batching, PolicyBundle, Pool, Priority, Scheduler, Signals, StartUp};
+pub use gateway::Gateway;
 pub use read::read_bundle;
+pub use read_routing::routing_names;
+pub use routing::{F5, F5Mode, Picker, Routing, ScorerKind, Weights};

@@ -1,29 +1,20 @@
 //! A policy bundle from YAML: the reference's form and more.
 
+use super::admission::{DEFAULT_REFRESH, read_admission, read_detector, read_gateway_refresh};
 use super::autoscale::read_autoscaling;
+use super::gateway::read_gateway;
 use super::pools::read_pools;
-use super::{Admission, Batching, PolicyBundle, Priority, Routing, Scheduler, ScorerKind, Signals};
+use super::read_routing::read_routing;
+use super::{Batching, PolicyBundle, Priority, Scheduler, Signals};
 use crate::base::Span;
 use crate::config::{Bounds, DAY, Defaults, Fields, Node, Problems, read_f64, read_span};
 
-/// Tokens per second and tokens of a bucket; far above any traffic.
-const TOKEN_BOUNDS: Bounds = Bounds::above(0.0, 1e12);
 /// Urgencies of classes; what matters is their order.
 const URGENCY_BOUNDS: Bounds = Bounds::between(-1e9, 1e9);
-/// Scorer weights; what matters is their ratio.
-const WEIGHT_BOUNDS: Bounds = Bounds::between(0.0, 1e9);
 /// Requests of a batch and tokens of a step.
 const BATCH_MAX: u32 = 1 << 20;
 /// Tokens of a KV block.
 const BLOCK_SIZE_MAX: u32 = 1 << 16;
-/// Block identities that a router remembers per instance.
-const PREFIX_INDEX_MAX: u32 = 1 << 24;
-/// The scorers of a weighted router that names none.
-const DEFAULT_SCORERS: [(ScorerKind, f64); 3] = [
-    (ScorerKind::PrefixAffinity, 3.0),
-    (ScorerKind::QueueDepth, 2.0),
-    (ScorerKind::KvUtilization, 2.0),
-];
 /// What a warning says about keys of the reference's later version.
 const NOT_SIMULATED: &str = "not simulated by this version";
 
@@ -38,14 +29,18 @@ pub fn read_bundle(
     let mut fields = Fields::of(node, "the policy bundle", problems)?;
     let pools = fields.node("pools");
     let pools = read_pools(pools, node.at, defaults, fields.problems());
-    let (admission, admission_latency) = read_admission(&mut fields);
-    let (routing, prefix_index_blocks, routing_latency) = read_routing(&mut fields);
-    let kv_utilization_refresh = read_refresh(&mut fields);
+    let detector = read_detector(&mut fields);
+    let (admission, admission_latency, priorities) = read_admission(&mut fields, detector);
+    let (routing, prefix_index_blocks, routing_latency) =
+        read_routing(&mut fields, pools.as_deref().unwrap_or_default());
+    let (kv_utilization_refresh, metrics_fetch_interval, gateway_refresh) =
+        read_refresh(&mut fields);
     let priority = read_priority(&mut fields);
     let scheduler = fields.one_of("scheduler", &SCHEDULERS).unwrap_or(Scheduler::Fcfs);
     let batching = read_batching(&mut fields);
     let block_size = read_block_size(&mut fields);
     let autoscaling = read_autoscaling(&mut fields, pools.as_deref().unwrap_or_default());
+    let gateway = read_gateway(&mut fields, detector, gateway_refresh, priorities);
     let later = ["preemption", "tenant_budgets", "node_pools", "autoscaler", "instance_lifecycle"];
     fields.ignored(&later, NOT_SIMULATED);
     warn_of_idle_priority(&priority, scheduler, &mut fields);
@@ -59,12 +54,13 @@ pub fn read_bundle(
         admission_latency,
         routing,
         routing_latency,
-        signals: Signals { kv_utilization_refresh, prefix_index_blocks },
+        signals: Signals { kv_utilization_refresh, metrics_fetch_interval, prefix_index_blocks },
         priority,
         scheduler,
         batching,
         block_size,
         autoscaling,
+        gateway,
     })
 }
 
@@ -75,91 +71,17 @@ const SCHEDULERS: [(&str, Scheduler); 4] = [
     ("reverse-priority", Scheduler::ReversePriority),
 ];
 
-fn read_admission(bundle: &mut Fields) -> (Admission, Span) {
-    let Some(mut fields) = bundle.fields("admission") else {
-        return (Admission::AlwaysAdmit, Span::ZERO);
+/// How old KV utilization, other metrics, and what the gateway sees may be. The first two are
+/// exported together: one interval is enough unless they are to differ.
+fn read_refresh(bundle: &mut Fields) -> (Span, Span, Span) {
+    let Some(mut fields) = bundle.fields("signals") else {
+        return (Span::ZERO, Span::ZERO, DEFAULT_REFRESH);
     };
-    let capacity = fields.f64("token_bucket_capacity", TOKEN_BOUNDS).unwrap_or(10_000.0);
-    let refill_rate = fields.f64("token_bucket_refill_rate", TOKEN_BOUNDS).unwrap_or(1_000.0);
-    let policies = [
-        ("always-admit", Admission::AlwaysAdmit),
-        ("token-bucket", Admission::TokenBucket { capacity, refill_rate }),
-        ("reject-all", Admission::RejectAll),
-    ];
-    let admission = fields.one_of("policy", &policies).unwrap_or(Admission::AlwaysAdmit);
-    let latency = fields.span("latency_us", DAY).unwrap_or(Span::ZERO);
-    let later = [
-        "tier_shed_threshold",
-        "tier_shed_min_priority",
-        "gaie_qd_threshold",
-        "gaie_kv_threshold",
-        "slo_priorities",
-        "slo_targets",
-    ];
-    fields.ignored(&later, NOT_SIMULATED);
+    let metrics = fields.span("metrics_fetch_interval", DAY).unwrap_or(Span::ZERO);
+    let kv_utilization = fields.span("kv_utilization_refresh_us", DAY).unwrap_or(metrics);
+    let gateway = read_gateway_refresh(&mut fields);
     fields.finish();
-    (admission, latency)
-}
-
-/// The routing policy, the size of its prefix index and its latency.
-fn read_routing(bundle: &mut Fields) -> (Routing, u32, Span) {
-    const INDEX_BLOCKS: u32 = 10_000;
-    let Some(mut fields) = bundle.fields("routing") else {
-        return (Routing::RoundRobin, INDEX_BLOCKS, Span::ZERO);
-    };
-    let scorers = read_scorers(&mut fields);
-    let all_zero = scorers.iter().all(|(_, weight)| *weight <= 0.0);
-    let active = scorers.into_iter().filter(|(_, weight)| *weight > 0.0).collect();
-    let policies = [
-        ("round-robin", Routing::RoundRobin),
-        ("least-loaded", Routing::LeastLoaded),
-        ("weighted", Routing::Weighted(active)),
-        ("always-busiest", Routing::AlwaysBusiest),
-        ("prefix-affinity", Routing::PrefixAffinity),
-    ];
-    let routing = fields.one_of("policy", &policies).unwrap_or(Routing::RoundRobin);
-    if all_zero && matches!(routing, Routing::Weighted(_)) {
-        let problem = fields.error("scorers", "the weights of all scorers are zero");
-        problem.label("nothing is scored").hint("give at least one scorer a weight above 0");
-    }
-    let index = fields.u32("prefix_index_blocks", 1..=PREFIX_INDEX_MAX).unwrap_or(INDEX_BLOCKS);
-    let latency = fields.span("latency_us", DAY).unwrap_or(Span::ZERO);
-    fields.finish();
-    (routing, index, latency)
-}
-
-/// The scorers with their weights, zeros included; the default where there are none.
-fn read_scorers(routing: &mut Fields) -> Vec<(ScorerKind, f64)> {
-    let items = routing.list("scorers").unwrap_or_default();
-    if items.is_empty() {
-        return DEFAULT_SCORERS.to_vec();
-    }
-    let mut scorers: Vec<(ScorerKind, f64)> = Vec::new();
-    for item in items {
-        let Some(mut fields) = Fields::of(item, "a scorer", routing.problems()) else { continue };
-        fields.require(&["name", "weight"]);
-        let name = fields.one_of("name", &ScorerKind::ALL);
-        let weight = fields.f64("weight", WEIGHT_BOUNDS);
-        if let Some(name) = name
-            && scorers.iter().any(|(known, _)| *known == name)
-        {
-            let text = item.entry("name").and_then(Node::as_text).unwrap_or_default();
-            let problem = fields.error("name", format!("scorer `{text}` appears twice"));
-            problem.label("already in the list").hint("keep one of the two");
-        }
-        fields.finish();
-        // A wrong entry is reported; a stand-in keeps its mistake from being reported again as
-        // weights that are all zero.
-        scorers.push((name.unwrap_or(ScorerKind::QueueDepth), weight.unwrap_or(1.0)));
-    }
-    scorers
-}
-
-fn read_refresh(bundle: &mut Fields) -> Span {
-    let Some(mut fields) = bundle.fields("signals") else { return Span::ZERO };
-    let refresh = fields.span("kv_utilization_refresh_us", DAY).unwrap_or(Span::ZERO);
-    fields.finish();
-    refresh
+    (kv_utilization, metrics, gateway)
 }
 
 #[derive(Clone, Copy)]
@@ -260,6 +182,8 @@ mod tests {
 
     use super::*;
     use crate::config::parse;
+    use crate::policy::read_routing::DEFAULT_SCORERS;
+    use crate::policy::{Admission, Routing, ScorerKind};
 
     fn read(text: &str) -> (Option<PolicyBundle>, Problems) {
         let mut problems = Problems::new();
@@ -308,7 +232,7 @@ mod tests {
 
     #[test]
     fn keys_of_the_later_version_are_accepted_with_a_warning() {
-        let text = "autoscaler: {interval_us: 5}\nadmission: {slo_priorities: {batch: -1}}\n";
+        let text = "autoscaler: {interval_us: 5}\nadmission: {slo_targets: {batch: 1}}\n";
         let (bundle, problems) = read(text);
         assert!(bundle.is_some());
         assert_eq!(problems.list().len(), 2, "{}", problems.render(false));

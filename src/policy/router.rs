@@ -1,19 +1,34 @@
 //! Where an admitted request goes.
 
-use crate::base::InstanceId;
+mod connections;
+pub mod f5;
+#[cfg(test)]
+mod fixture;
+mod pick;
+pub mod scorers;
+
+use crate::base::{InstanceId, Rng, Stream};
 use crate::policy::load::Load;
 use crate::policy::prefix_index::PrefixIndex;
-use crate::policy::view::{ClusterView, RequestView};
-use crate::policy::{Routing, ScorerKind};
+use crate::policy::view::{ClusterView, Column, RequestView};
+use crate::policy::{Picker, PolicyBundle, Pool, Routing, ScorerKind, Weights};
 use crate::workload::NO_CHAIN;
+use connections::{LeastConnections, LeastOutstanding, SessionAffinity, WeightedRoundRobin};
+use f5::F5Router;
+use scorers::ColdPrompts;
 use std::collections::BTreeMap;
 
 /// Chooses where an admitted request goes.
-/// Must depend only on its arguments and its own state.
+/// Must depend only on its arguments, its own state and its own random stream.
 pub trait Router {
     /// Whether [`ClusterView::kv_utilization`] is read.
     fn needs_kv_utilization(&self) -> bool {
         false
+    }
+
+    /// The columns of [`ClusterView::seen`] that are read.
+    fn columns(&self) -> Vec<Column> {
+        Vec::new()
     }
 
     /// The open instance that serves `request`; calls come in order of time.
@@ -23,16 +38,51 @@ pub trait Router {
     fn forget(&mut self, _instance: InstanceId) {}
 }
 
-/// The router that a bundle names, for a fleet of `instances`; the prefix scorer remembers
-/// `prefix_blocks` blocks per instance.
-pub fn router(routing: &Routing, instances: usize, prefix_blocks: u32) -> Box<dyn Router> {
-    match routing {
+/// The router that `bundle` names; `seed` is that of its random choices.
+pub fn router(bundle: &PolicyBundle, seed: u64) -> Box<dyn Router> {
+    let instances = bundle.places() as usize;
+    let memory = bundle.signals.prefix_index_blocks;
+    let rng = Rng::new(seed, Stream::RouterTies, 0);
+    let weighted = |scorers, picker| Box::new(Weighted::new(scorers, picker, instances, memory));
+    match &bundle.routing {
         Routing::RoundRobin => Box::new(RoundRobin { next: 0 }),
         Routing::LeastLoaded => Box::new(LeastLoaded),
         Routing::AlwaysBusiest => Box::new(AlwaysBusiest),
         Routing::PrefixAffinity => Box::new(PrefixAffinity { sent: BTreeMap::new() }),
-        Routing::Weighted(scorers) => Box::new(Weighted::new(scorers, instances, prefix_blocks)),
+        Routing::Weighted(scorers) => weighted(scorers, None),
+        Routing::Picked(scorers, picker) => weighted(scorers, Some((*picker, rng))),
+        Routing::WeightedRoundRobin(weights) => {
+            Box::new(WeightedRoundRobin::new(instance_weights(weights, bundle)))
+        }
+        Routing::LeastConnections(weights) => {
+            Box::new(LeastConnections::new(instance_weights(weights, bundle)))
+        }
+        Routing::LeastOutstanding(choices) => Box::new(LeastOutstanding::new(*choices, rng)),
+        Routing::SessionAffinity => Box::new(SessionAffinity::new(instances)),
+        Routing::F5(f5) => Box::new(F5Router::new(*f5, instances, rng)),
     }
+}
+
+/// The weight of each place of `bundle`.
+pub fn instance_weights(weights: &Weights, bundle: &PolicyBundle) -> Vec<f64> {
+    let weight = |(at, pool): (usize, &Pool)| match weights {
+        Weights::Equal => 1.0,
+        Weights::Capacity => capacity(pool, bundle.batching.max_running),
+        Weights::Pools(weights) => weights[at],
+    };
+    let pools = bundle.pools.iter().enumerate();
+    let each = |(at, pool): (usize, &Pool)| {
+        std::iter::repeat_n(weight((at, pool)), pool.max_instances as usize).collect::<Vec<_>>()
+    };
+    pools.flat_map(each).collect()
+}
+
+/// Tokens per second of an instance whose batch is full and computes as many tokens of prompts as
+/// of answers; a pool in which steps take no time counts as the fastest that there is.
+fn capacity(pool: &Pool, max_running: u32) -> f64 {
+    let [step, prefill, decode] = pool.latency.beta;
+    let us = prefill + decode + step / f64::from(max_running);
+    2e6 / us.max(1e-3)
 }
 
 struct RoundRobin {
@@ -105,22 +155,32 @@ impl Router for PrefixAffinity {
     }
 }
 
-/// The highest weighted sum of scores; ties go to the lowest index.
+/// The highest weighted sum of scores, ties to the lowest index, unless a picker says otherwise.
 struct Weighted {
     scorers: Vec<(ScorerKind, f64)>,
+    picker: Option<(Picker, Rng)>,
     index: Option<PrefixIndex>,
+    cold: Option<ColdPrompts>,
     matched: Vec<u32>,
     scores: Vec<f64>,
 }
 
 impl Weighted {
-    fn new(scorers: &[(ScorerKind, f64)], instances: usize, prefix_blocks: u32) -> Self {
+    fn new(
+        scorers: &[(ScorerKind, f64)],
+        picker: Option<(Picker, Rng)>,
+        instances: usize,
+        prefix_blocks: u32,
+    ) -> Self {
         let total: f64 = scorers.iter().map(|&(_, weight)| weight).sum();
         let scorers: Vec<_> = scorers.iter().map(|&(kind, w)| (kind, w / total)).collect();
-        let remembers = scorers.iter().any(|&(kind, _)| kind == ScorerKind::PrefixAffinity);
+        let has = |wanted| scorers.iter().any(|&(kind, _)| kind == wanted);
         Self {
-            index: remembers.then(|| PrefixIndex::new(prefix_blocks, instances)),
+            index: has(ScorerKind::PrefixAffinity)
+                .then(|| PrefixIndex::new(prefix_blocks, instances)),
+            cold: has(ScorerKind::NoHitLru).then(|| ColdPrompts::new(instances)),
             scorers,
+            picker,
             matched: vec![0; instances],
             scores: vec![0.0; instances],
         }
@@ -146,6 +206,10 @@ impl Weighted {
                             f64::from(matched) / blocks
                         });
                     }
+                }
+                kind => {
+                    let scores = &mut self.scores;
+                    scorers::add_scores(kind, weight, cluster, self.cold.as_mut(), scores);
                 }
             }
         }
@@ -180,16 +244,25 @@ impl Router for Weighted {
         self.scorers.iter().any(|&(kind, _)| kind == ScorerKind::KvUtilization)
     }
 
+    fn columns(&self) -> Vec<Column> {
+        let columns = |&(kind, _): &(ScorerKind, f64)| scorers::columns(kind);
+        self.scorers.iter().flat_map(columns).copied().collect()
+    }
+
     fn route(&mut self, request: &RequestView, cluster: &ClusterView) -> InstanceId {
         if let Some(index) = &mut self.index {
             index.matched(request, cluster.chains, &mut self.matched);
         }
         self.add_scores(request, cluster);
-        let (mut best, mut best_score) = (0, -1.0);
-        for (instance, &score) in self.scores.iter().enumerate() {
-            if score > best_score && cluster.is_open(instance) {
-                (best, best_score) = (instance, score);
+        let best = match &mut self.picker {
+            None => pick::first_best(&self.scores, cluster),
+            Some((Picker::AnyBest, rng)) => pick::any_best(&self.scores, cluster, rng),
+            Some((Picker::WeightedRandom, rng)) => {
+                pick::weighted_random(&self.scores, cluster, rng)
             }
+        };
+        if let Some(cold) = &mut self.cold {
+            cold.sent(cluster, best);
         }
         if let Some(index) = &mut self.index {
             index.touch(request, cluster.chains, best);
@@ -201,39 +274,30 @@ impl Router for Weighted {
         if let Some(index) = &mut self.index {
             index.forget_instance(instance.index());
         }
+        if let Some(cold) = &mut self.cold {
+            cold.forget(instance.index());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::fixture::Fixture;
     use super::*;
-    use crate::base::{ClientId, SimTime};
-    use crate::policy::view::ChainBlocks;
+    use crate::latency::Blackbox;
 
-    fn route(routing: &Routing, load: &[u32], kv_utilization: &[f64]) -> u32 {
-        let request = RequestView {
-            id: 0,
-            client: ClientId(0),
-            class: 0,
-            arrival: SimTime::ZERO,
-            input: 10,
-            prompt_blocks: 0,
-            chain: NO_CHAIN,
-            chain_blocks: 0,
-        };
-        let chains = ChainBlocks::default();
-        let load = &Load::from(load);
-        let cluster = ClusterView { load, kv_utilization, chains: &chains, open: None };
-        router(routing, load.len(), 100).route(&request, &cluster).0
+    fn route(routing: Routing, load: &[u32], kv_utilization: &[f64]) -> u32 {
+        let fixture = Fixture { kv_utilization: kv_utilization.to_vec(), ..Fixture::of(load) };
+        fixture.router(routing).route(&Fixture::request(), &fixture.cluster()).0
     }
 
     #[test]
     fn ties_go_to_the_lowest_index() {
         let weighted = Routing::Weighted(vec![(ScorerKind::QueueDepth, 2.0)]);
         for routing in [Routing::LeastLoaded, weighted] {
-            assert_eq!(route(&routing, &[5, 3, 3], &[]), 1);
+            assert_eq!(route(routing, &[5, 3, 3], &[]), 1);
         }
-        assert_eq!(route(&Routing::AlwaysBusiest, &[1, 3, 3], &[]), 1);
+        assert_eq!(route(Routing::AlwaysBusiest, &[1, 3, 3], &[]), 1);
     }
 
     #[test]
@@ -244,7 +308,21 @@ mod tests {
                 (ScorerKind::KvUtilization, kv),
             ])
         };
-        assert_eq!(route(&routing(1.0, 5.0), &[0, 1], &[0.9, 0.1]), 1);
-        assert_eq!(route(&routing(5.0, 1.0), &[0, 1], &[0.9, 0.1]), 0);
+        assert_eq!(route(routing(1.0, 5.0), &[0, 1], &[0.9, 0.1]), 1);
+        assert_eq!(route(routing(5.0, 1.0), &[0, 1], &[0.9, 0.1]), 0);
+    }
+
+    #[test]
+    fn capacity_is_that_of_a_full_batch() {
+        let mut bundle = Fixture::of(&[0]).bundle(Routing::RoundRobin);
+        let fast = Blackbox { alpha: [0.0; 3], beta: [6400.0, 10.0, 5.0] };
+        let slow = Blackbox { alpha: [0.0; 3], beta: [6400.0, 50.0, 25.0] };
+        bundle.pools = vec![Pool::bare(1, 10, fast), Pool::bare(2, 10, slow)];
+        bundle.batching.max_running = 256;
+        // 10 + 5 + 6400 / 256 us for a token of each kind; 50 + 25 + 25.
+        let weights = instance_weights(&Weights::Capacity, &bundle);
+        assert_eq!(weights, [2e6 / 40.0, 2e6 / 100.0, 2e6 / 100.0]);
+        let weights = instance_weights(&Weights::Pools(vec![3.0, 1.5]), &bundle);
+        assert_eq!(weights, [3.0, 1.5, 1.5]);
     }
 }

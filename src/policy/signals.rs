@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::base::{Bins, SimTime, Span, bins};
+use crate::policy::Batching;
 
 /// A figure that a rule can look at. Gauges are of one pool and of the last scrape; rates and
 /// latencies are of a window that ends there, latencies and arrivals of the whole fleet.
@@ -44,11 +45,15 @@ pub enum Signal {
     /// Tokens computed, each weighed by the time it takes in a full batch, over the time in which
     /// instances were ready: 1 at capacity.
     TokenUtilization,
+    /// Mean tokens of the prompts of requests that were answered.
+    PromptTokensMean,
+    /// Mean tokens of the answers.
+    OutputTokensMean,
 }
 
 impl Signal {
     /// Every signal with its name.
-    pub const ALL: [(&'static str, Self); 20] = [
+    pub const ALL: [(&'static str, Self); 22] = [
         ("waiting", Self::Waiting),
         ("waiting_per_instance", Self::WaitingPerInstance),
         ("running", Self::Running),
@@ -69,6 +74,8 @@ impl Signal {
         ("arrival_rate_per_instance", Self::ArrivalRatePerInstance),
         ("busy_fraction", Self::BusyFraction),
         ("token_utilization", Self::TokenUtilization),
+        ("prompt_tokens_mean", Self::PromptTokensMean),
+        ("output_tokens_mean", Self::OutputTokensMean),
     ];
 
     /// Its name.
@@ -91,6 +98,11 @@ impl Signal {
     /// Whether it is a quantile of latencies.
     pub const fn is_latency(self) -> bool {
         matches!(self, Self::Ttft(_) | Self::Tpot(_) | Self::E2e(_))
+    }
+
+    /// Whether it tells of single requests, so that each has to be watched.
+    pub const fn is_of_requests(self) -> bool {
+        self.is_latency() || matches!(self, Self::PromptTokensMean | Self::OutputTokensMean)
     }
 }
 
@@ -141,6 +153,81 @@ pub struct PoolSample {
     pub decode_tokens: u64,
 }
 
+/// The last step of an engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Prompt tokens computed.
+    pub prefill_tokens: u32,
+    /// How long it takes.
+    pub length: Span,
+}
+
+/// A ready instance at a scrape, for who wants to know each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSample {
+    /// The place.
+    pub place: u32,
+    /// Its pool, by position.
+    pub pool: u32,
+    /// The last step that began; `None` while it idles.
+    pub pass: Option<Pass>,
+    /// Requests that decode.
+    pub decoding: u32,
+    /// Tokens of theirs in the KV cache.
+    pub decode_kv_tokens: u64,
+    /// Prompt tokens of requests in its wait queue or on the way there.
+    pub queued_prompt_tokens: u64,
+    /// Tokens that its KV cache holds.
+    pub kv_tokens: u64,
+    /// Limits of its steps.
+    pub limits: Batching,
+}
+
+/// One instance at a scrape: what is exported by pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct InstanceSample {
+    /// Its pool, by position.
+    pub pool: u32,
+    /// Its place; with the time of its launch the name of the pod.
+    pub place: u32,
+    /// When it was launched.
+    pub launched: SimTime,
+    /// Since when it is ready; `None` while it starts.
+    pub ready_since: Option<SimTime>,
+    /// Requests in its wait queue, or on the way there.
+    pub waiting: u64,
+    /// Tokens that the KV blocks in use have room for.
+    pub kv_used: u64,
+    /// Tokens that all its KV blocks have room for; 0 while it starts.
+    pub kv_total: u64,
+    /// Time stepped so far in its place; a step under way counts up to now.
+    pub busy_ps: u128,
+}
+
+impl InstanceSample {
+    fn is_same(&self, other: &Self) -> bool {
+        (self.place, self.launched) == (other.place, other.launched)
+    }
+}
+
+/// The highest that a ready instance showed over a window, `max_over_time` of Prometheus.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Peak {
+    /// Requests waiting.
+    pub waiting: u64,
+    /// Tokens that the KV blocks in use have room for.
+    pub kv_used: u64,
+    /// Tokens that all its KV blocks have room for.
+    pub kv_total: u64,
+}
+
+impl Peak {
+    /// The share of its KV blocks in use.
+    pub fn kv_utilization(&self) -> f64 {
+        self.kv_used as f64 / self.kv_total as f64
+    }
+}
+
 /// What a scrape found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
@@ -148,16 +235,44 @@ pub struct Sample {
     pub at: SimTime,
     /// Requests that reached the cluster so far, retries counted.
     pub arrivals: u64,
+    /// Prompt tokens of these.
+    pub prompt_tokens: u64,
     /// Requests held at the router for want of an instance.
     pub held: u64,
     /// By pool.
     pub pools: Vec<PoolSample>,
+    /// Ready instances in order of places; empty unless somebody wants to know each.
+    pub engines: Vec<EngineSample>,
     /// Times to first token known since the scrape before.
     pub ttft: Bins,
     /// Times per output token of requests answered since then.
     pub tpot: Bins,
     /// Times to last token of requests answered since then.
     pub e2e: Bins,
+    /// How many were answered since then, and their tokens.
+    pub answered: Answered,
+    /// Instances that start or are ready, in the order of places, where anybody looks at them.
+    pub instances: Vec<InstanceSample>,
+}
+
+/// Requests that were answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// How many.
+    pub requests: u64,
+    /// Tokens of their prompts.
+    pub prompt_tokens: u64,
+    /// Tokens of their answers.
+    pub output_tokens: u64,
+}
+
+impl Answered {
+    /// Counts one more.
+    pub fn add(&mut self, prompt: u32, output: u32) {
+        self.requests += 1;
+        self.prompt_tokens += u64::from(prompt);
+        self.output_tokens += u64::from(output);
+    }
 }
 
 impl Sample {
@@ -181,6 +296,19 @@ impl Sample {
             _ => return None,
         })
     }
+}
+
+/// Requests over some time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Traffic {
+    /// Those that reached the cluster, retries counted.
+    pub requests: u64,
+    /// Over so many seconds.
+    pub seconds: f64,
+    /// Mean prompt of these in tokens; no number without any.
+    pub prompt_mean: f64,
+    /// Mean answer in tokens of those that were answered; no number without any.
+    pub answer_mean: f64,
 }
 
 /// What computes a token's worth of time, for [`Signal::TokenUtilization`].
@@ -250,6 +378,14 @@ impl Samples {
             Signal::TokenUtilization => {
                 self.token_seconds(pool, window) / self.busy(pool, window).1
             }
+            Signal::PromptTokensMean => {
+                let answered = self.answered(window);
+                answered.prompt_tokens as f64 / answered.requests as f64
+            }
+            Signal::OutputTokensMean => {
+                let answered = self.answered(window);
+                answered.output_tokens as f64 / answered.requests as f64
+            }
             gauge => last.gauge(gauge, pool).unwrap_or(f64::NAN),
         };
         value.is_finite().then_some(value)
@@ -269,11 +405,7 @@ impl Samples {
             return self.value(signal, pool, window);
         }
         let (mut sum, mut count, mut low, mut high) = (0.0, 0_u32, f64::INFINITY, 0.0_f64);
-        for sample in self.ring.iter().rev() {
-            let age = last.at.since(sample.at);
-            if age > Span::ZERO && age >= window {
-                break;
-            }
+        for sample in self.recent(last.at, window) {
             let Some(value) = sample.gauge(signal, pool).filter(|value| value.is_finite()) else {
                 continue;
             };
@@ -292,6 +424,75 @@ impl Samples {
     /// `None` before the first.
     pub fn arrivals(&self, window: Span) -> Option<u64> {
         self.increase(window, |sample| sample.arrivals).map(|(arrivals, _)| arrivals)
+    }
+
+    /// What reached and left the cluster within `window` before the last scrape; `None` before the
+    /// first.
+    pub fn traffic(&self, window: Span) -> Option<Traffic> {
+        let of = |count: fn(&Sample) -> u64| self.increase(window, count);
+        let answered = self.answered(window);
+        let (requests, seconds) = of(|sample| sample.arrivals)?;
+        let mean = |tokens: Option<(u64, f64)>, requests: Option<(u64, f64)>| {
+            tokens.map_or(0, |(tokens, _)| tokens) as f64 / requests.map_or(0, |(n, _)| n) as f64
+        };
+        Some(Traffic {
+            requests,
+            seconds,
+            prompt_mean: mean(of(|sample| sample.prompt_tokens), of(|sample| sample.arrivals)),
+            answer_mean: answered.output_tokens as f64 / answered.requests as f64,
+        })
+    }
+
+    /// The ready instances of `pool` at the last scrape, in the order of places, each with the
+    /// highest that it showed over `window`.
+    pub fn peaks(&self, pool: u32, window: Span) -> Vec<Peak> {
+        let Some(last) = self.last() else { return Vec::new() };
+        let is_ready = |seen: &&InstanceSample| seen.pool == pool && seen.ready_since.is_some();
+        let peak = |pod: &InstanceSample| {
+            let mut peak = Peak { kv_total: pod.kv_total, ..Peak::default() };
+            for sample in self.recent(last.at, window) {
+                let Some(seen) = sample.instances.iter().find(|seen| seen.is_same(pod)) else {
+                    continue;
+                };
+                peak.waiting = peak.waiting.max(seen.waiting);
+                peak.kv_used = peak.kv_used.max(seen.kv_used);
+            }
+            peak
+        };
+        last.instances.iter().filter(is_ready).map(peak).collect()
+    }
+
+    /// The share of `window` in which a step was running on `pod`, as seen at the last scrape.
+    pub fn busy_of(&self, pod: &InstanceSample, window: Span) -> f64 {
+        let (Some(first), Some(last)) = (self.first(window), self.last()) else { return 0.0 };
+        let before = first.instances.iter().find(|seen| seen.is_same(pod));
+        // Who was not there before has done nothing before; its place may have.
+        let busy = before.map_or(0, |before| pod.busy_ps - before.busy_ps);
+        let length = last.at.since(first.at).as_ps();
+        if length == 0 { 0.0 } else { busy as f64 / length as f64 }
+    }
+
+    /// The last scrape, and those less than `window` before it, backwards.
+    fn recent(&self, last: SimTime, window: Span) -> impl Iterator<Item = &Sample> {
+        let is_recent = move |sample: &&Sample| {
+            let age = last.since(sample.at);
+            age == Span::ZERO || age < window
+        };
+        self.ring.iter().rev().take_while(is_recent)
+    }
+
+    /// What was answered in the window.
+    fn answered(&self, window: Span) -> Answered {
+        let mut sum = Answered::default();
+        let Some(last) = self.last() else { return sum };
+        for Answered { requests, prompt_tokens, output_tokens } in
+            self.recent(last.at, window).map(|sample| sample.answered)
+        {
+            sum.requests += requests;
+            sum.prompt_tokens += prompt_tokens;
+            sum.output_tokens += output_tokens;
+        }
+        sum
     }
 
     /// The scrape that the window begins with: the last one that is at least as old, else the
@@ -349,76 +550,5 @@ impl Samples {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample(at_s: f64, arrivals: u64, ttft_ms: &[u64]) -> Sample {
-        let [mut ttft, tpot, e2e] = empty_latencies(Quantiles::Exact);
-        for &ms in ttft_ms {
-            ttft.add(Span::from_us(ms * 1000));
-        }
-        let pool = PoolSample {
-            ready: 2,
-            waiting: 6,
-            busy_ps: u128::from(arrivals) * 1_000_000_000_000,
-            ready_ps: 2 * (at_s * 1e12) as u128,
-            ..PoolSample::default()
-        };
-        let at = SimTime::from_secs(at_s);
-        Sample { at, arrivals, held: 4, pools: vec![pool], ttft, tpot, e2e }
-    }
-
-    fn samples() -> Samples {
-        let cost = TokenCost { prefill_s: 1e-5, decode_s: 1e-4 };
-        let mut samples = Samples::new(Span::from_secs(60.0), vec![cost]);
-        for (at, arrivals, ttft) in
-            [(0.0, 0, &[][..]), (30.0, 10, &[100, 100]), (60.0, 40, &[200; 8]), (90.0, 50, &[100])]
-        {
-            samples.push(sample(at, arrivals, ttft));
-        }
-        samples
-    }
-
-    #[test]
-    fn gauges_are_those_of_the_last_scrape() {
-        let value = |signal| samples().value(signal, 0, Span::from_secs(60.0));
-        assert_eq!(value(Signal::Waiting), Some(10.0));
-        assert_eq!(value(Signal::WaitingPerInstance), Some(5.0));
-        assert_eq!(value(Signal::KvUtilization), None);
-    }
-
-    #[test]
-    fn gauges_have_a_mean_and_extremes_over_a_window() {
-        let mut samples = samples();
-        let last = Sample { held: 9, ..sample(120.0, 50, &[]) };
-        samples.push(last);
-        let over = |s, how| samples.over(Signal::Waiting, 0, Span::from_secs(s), how);
-        assert_eq!(over(0.0, Aggregate::Mean), Some(15.0), "the last one at least");
-        assert_eq!(over(30.0, Aggregate::Mean), Some(15.0));
-        assert_eq!(over(60.0, Aggregate::Mean), Some(12.5));
-        assert_eq!(over(60.0, Aggregate::Max), Some(15.0));
-        assert_eq!(over(60.0, Aggregate::Min), Some(10.0));
-        let rate = samples.over(Signal::ArrivalRate, 0, Span::from_secs(60.0), Aggregate::Mean);
-        assert_eq!(rate, Some(10.0 / 60.0), "what is no gauge has its own window");
-        assert_eq!(samples.arrivals(Span::from_secs(60.0)), Some(10));
-        assert_eq!(Samples::default().over(Signal::Waiting, 0, Span::ZERO, Aggregate::Mean), None);
-    }
-
-    #[test]
-    fn rates_are_of_the_window_and_a_longer_one_begins_where_it_can() {
-        let rate = |s| samples().value(Signal::ArrivalRate, 0, Span::from_secs(s));
-        assert_eq!(rate(30.0), Some(10.0 / 30.0));
-        assert_eq!(rate(60.0), Some(40.0 / 60.0));
-        assert_eq!(rate(600.0), Some(40.0 / 60.0), "older scrapes are gone");
-        let busy = samples().value(Signal::BusyFraction, 0, Span::from_secs(60.0));
-        assert_eq!(busy, Some(40.0 / 120.0));
-    }
-
-    #[test]
-    fn quantiles_are_of_what_was_seen_in_the_window() {
-        let p50 = |s| samples().value(Signal::Ttft(50), 0, Span::from_secs(s)).unwrap_or(0.0);
-        assert!((p50(30.0) - 100.0).abs() < 1.0);
-        assert!((p50(60.0) - 200.0).abs() < 2.0);
-        assert_eq!(Samples::default().value(Signal::Ttft(50), 0, Span::ZERO), None);
-    }
-}
+#[path = "signals_tests.rs"]
+mod tests;

@@ -36,12 +36,71 @@ pub struct ClusterView<'a> {
     pub chains: &'a ChainBlocks,
     /// Which instances take requests, at least one; `None`: all.
     pub open: Option<&'a [bool]>,
+    /// What else the router reads.
+    pub seen: &'a Seen,
 }
 
 impl ClusterView<'_> {
     /// Whether `instance` takes requests.
     pub fn is_open(&self, instance: usize) -> bool {
         self.open.is_none_or(|open| open[instance])
+    }
+
+    /// The instances that take requests, in order.
+    pub fn open_instances(&self) -> impl Iterator<Item = usize> + Clone + use<'_> {
+        (0..self.load.len()).filter(|&instance| self.is_open(instance))
+    }
+
+    /// Requests that the router sent to `instance` and that have not left it.
+    pub fn sent(&self, instance: usize) -> u32 {
+        match self.seen.sent.get(instance) {
+            Some(&sent) => sent,
+            None => self.load.count(instance),
+        }
+    }
+}
+
+/// A column of [`Seen`], of which a router says which it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// [`Seen::waiting`] and [`Seen::running`].
+    Metrics,
+    /// [`Seen::sent`].
+    Sent,
+    /// [`Seen::prompt_tokens`].
+    PromptTokens,
+    /// [`Seen::cached`].
+    Cached,
+}
+
+/// What instances export and what a router counts itself, by instance; only columns that the
+/// router reads are maintained.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Requests that wait or are on the way, of the age that the bundle says.
+    pub waiting: Vec<u32>,
+    /// Requests in the batch, of the same age.
+    pub running: Vec<u32>,
+    /// Requests that this router sent and that have not left; empty where those are all that
+    /// there are.
+    pub sent: Vec<u32>,
+    /// Tokens of those prompts among them that are not computed in full.
+    pub prompt_tokens: Vec<u64>,
+    /// Blocks of the prompt at hand that need not be computed, from the start: what is in the
+    /// cache now.
+    pub cached: Vec<u32>,
+}
+
+impl Seen {
+    /// `instances` instances in which nothing was seen yet.
+    pub fn reset(&mut self, instances: usize) {
+        for column in [&mut self.waiting, &mut self.running, &mut self.cached] {
+            column.clear();
+            column.resize(instances, 0);
+        }
+        self.sent.clear();
+        self.prompt_tokens.clear();
+        self.prompt_tokens.resize(instances, 0);
     }
 }
 

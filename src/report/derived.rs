@@ -21,6 +21,7 @@ impl StudyReport<'_> {
             DerivedFile { name: "trials.csv", text: Some(self.trials_csv()) },
             DerivedFile { name: "pareto.csv", text: Some(self.pareto_csv()) },
             DerivedFile { name: "pareto.json", text: Some(pareto) },
+            DerivedFile { name: "pareto.svg", text: self.pareto_svg() },
         ]
     }
 }

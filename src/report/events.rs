@@ -160,6 +160,8 @@ impl Line<'_> {
             Happening::Noted => format!("{who} got notice"),
             Happening::Reclaimed { .. } => format!("{who} taken away: {}", lost()),
             Happening::CapacityBack => "capacity is back".to_owned(),
+            Happening::OutOfRotation { ailment } => format!("{who} out of rotation: {ailment}"),
+            Happening::BackInRotation => format!("{who} back in rotation"),
         }
     }
 

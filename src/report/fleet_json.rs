@@ -156,6 +156,9 @@ fn event_json(event: &FleetEvent, bundle: &PolicyBundle) -> Value {
         | Happening::Reclaim { fault } => {
             fields.insert("fault".to_owned(), json!(fault));
         }
+        Happening::OutOfRotation { ailment } => {
+            fields.insert("reason".to_owned(), json!(ailment.to_string()));
+        }
         Happening::Noticed { lost }
         | Happening::ZoneLost { lost }
         | Happening::Reclaimed { lost } => {
@@ -186,5 +189,7 @@ fn name(what: &Happening) -> &'static str {
         Happening::Noted => "noted",
         Happening::Reclaimed { .. } => "reclaimed",
         Happening::CapacityBack => "capacity_back",
+        Happening::OutOfRotation { .. } => "out_of_rotation",
+        Happening::BackInRotation => "back_in_rotation",
     }
 }

@@ -5,16 +5,17 @@ use serde_json::{Map, Value, json};
 use super::number::{exact, figure};
 use super::study::StudyReport;
 use super::table::Table;
-use crate::search::pareto::ParetoPoint;
+use crate::search::pareto::{self, ParetoPoint};
 
 impl StudyReport<'_> {
     /// The points that no other beats, feasible ones and others, for people; empty without any.
     pub fn frontier_text(&self) -> String {
-        let points = self.state.pareto(self.space);
-        let points: Vec<&ParetoPoint> = points.iter().filter(|point| !point.dominated).collect();
+        let all = self.state.pareto(self.space);
+        let points: Vec<&ParetoPoint> = all.iter().filter(|point| !point.dominated).collect();
         if points.is_empty() {
             return String::new();
         }
+        let knee = pareto::knee(self.space, &all);
         let columns = self.space.pareto.len();
         let axes = self.space.pareto.iter().map(ToString::to_string);
         let header = std::iter::once("trial".to_owned()).chain(axes);
@@ -25,9 +26,11 @@ impl StudyReport<'_> {
             let values = self.space.pareto.iter().zip(&point.values);
             let values = values.map(|(axis, value)| figure(axis.as_str(), *value));
             let row = std::iter::once(point.trial.to_string()).chain(values);
-            table.row(
-                row.chain([self.standing(trial).to_owned(), self.knob_line(&trial.candidate)]),
-            );
+            let mut standing = self.standing(trial).to_owned();
+            if knee == Some(point.trial) {
+                standing.push_str(", knee");
+            }
+            table.row(row.chain([standing, self.knob_line(&trial.candidate)]));
         }
         table.to_text()
     }
@@ -64,7 +67,18 @@ impl StudyReport<'_> {
             .collect();
         let points: Vec<Value> =
             self.state.pareto(self.space).iter().map(|point| self.point_json(point)).collect();
-        json!({ "study": self.space.name, "axes": axes, "points": points })
+        let all = self.state.pareto(self.space);
+        let volumes: Vec<Value> = pareto::history(self.space, &all)
+            .into_iter()
+            .map(|(trial, volume)| json!({ "trial": trial, "hypervolume": volume }))
+            .collect();
+        json!({
+            "study": self.space.name,
+            "axes": axes,
+            "knee": pareto::knee(self.space, &all),
+            "hypervolume": volumes,
+            "points": points,
+        })
     }
 
     fn point_json(&self, point: &ParetoPoint) -> Value {

@@ -4,6 +4,7 @@
 //! anywhere.
 
 pub mod certificate;
+pub mod comparison;
 mod cost;
 pub mod derived;
 pub mod estimate;
@@ -11,7 +12,9 @@ mod events;
 mod fleet;
 mod fleet_json;
 mod frontier;
+mod gateway;
 pub mod number;
+mod picture;
 mod policy;
 mod requests;
 pub mod run;
@@ -28,6 +31,7 @@ mod timeline;
 mod trials;
 mod warnings;
 
+pub use comparison::Comparison;
 pub use derived::DerivedFile;
 pub use requests::requests_csv;
 pub use run::RunReport;

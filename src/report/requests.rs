@@ -64,6 +64,7 @@ const fn state(state: RequestState) -> &'static str {
         RequestState::Running => "running",
         RequestState::Completed => "completed",
         RequestState::Rejected => "rejected",
+        RequestState::Expired => "expired",
         RequestState::Dropped => "dropped",
         RequestState::TimedOut => "timed-out",
         RequestState::Failed => "failed",

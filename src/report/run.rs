@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::cost::cost_lines;
 use super::estimate::Estimate;
+use super::gateway::gateway_line;
 use super::number::{
     count, decimal, figure, milliseconds_digits, ms, percent, plural, rate_digits, usd,
 };
@@ -200,6 +201,7 @@ impl RunReport {
             ("requests", self.counts_line(|outcome| outcome.counts)),
             ("measured", self.counts_line(|outcome| outcome.measured)),
             ("retries", self.retries_line()),
+            ("gateway", gateway_line(&self.outcomes)),
             ("within SLO", if self.changes() { self.promises_line() } else { String::new() }),
             ("stable", self.stable_line()),
             ("means", self.means_line()),
@@ -249,7 +251,12 @@ impl RunReport {
             sum(|c| c.running)
         );
         // Only where clients give up or instances fail.
-        for (number, word) in [(sum(|c| c.timed_out), "timed out"), (sum(|c| c.failed), "failed")] {
+        let others = [
+            (sum(|c| c.timed_out), "timed out"),
+            (sum(|c| c.failed), "failed"),
+            (sum(|c| c.expired), "expired"),
+        ];
+        for (number, word) in others {
             if number != "0" {
                 let _ = write!(line, " + {number} {word}");
             }

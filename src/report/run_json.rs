@@ -10,7 +10,7 @@ use crate::base::stats::Interval;
 use crate::policy::PolicyBundle;
 use crate::search::metric::Figures;
 use crate::sim::Outcome;
-use crate::sim::outcome::{Counts, InstanceOutcome, Summary};
+use crate::sim::outcome::{Counts, GatewayOutcome, InstanceOutcome, Summary};
 
 impl RunReport {
     /// Everything, per seed and over the seeds. Keys are in alphabetical order; latencies are in
@@ -85,6 +85,9 @@ fn run_json(seed: u64, outcome: &Outcome, figures: &Figures) -> Value {
     run.insert("counts".to_owned(), counts_json(&outcome.counts));
     run.insert("measured".to_owned(), counts_json(&outcome.measured));
     run.insert("classes".to_owned(), Value::Array(classes));
+    if let Some(gateway) = &outcome.gateway {
+        run.insert("gateway".to_owned(), gateway_json(gateway));
+    }
     let instances = outcome.instances.iter().map(instance_json).collect();
     run.insert("instances".to_owned(), Value::Array(instances));
     Value::Object(run)
@@ -104,6 +107,21 @@ fn summary_json(summary: &Summary) -> Value {
     Value::Object(fields)
 }
 
+/// What the gateway did; attempts but where it says requests.
+fn gateway_json(gateway: &GatewayOutcome) -> Value {
+    let shed = gateway.shed.iter();
+    let shed = shed.map(|(rule, shed)| json!({ "rule": rule, "attempts": shed }));
+    json!({
+        "shed": shed.collect::<Vec<_>>(),
+        "full": gateway.full,
+        "displaced": gateway.displaced,
+        "expired": gateway.expired,
+        "waited": gateway.waited,
+        "wait": summary_json(&gateway.wait),
+        "capped_requests": gateway.capped,
+    })
+}
+
 fn counts_json(counts: &Counts) -> Value {
     json!({
         "injected": counts.injected,
@@ -111,6 +129,7 @@ fn counts_json(counts: &Counts) -> Value {
         "dropped": counts.dropped,
         "timed_out": counts.timed_out,
         "failed": counts.failed,
+        "expired": counts.expired,
         "queued": counts.queued,
         "running": counts.running,
         "completed": counts.completed,

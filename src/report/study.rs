@@ -131,6 +131,7 @@ impl StudyReport<'_> {
         let mut names = vec![self.space.objective.metric.as_str(), "cost_per_hour"];
         names.extend(self.space.constraints.iter().map(|constraint| constraint.metric.as_str()));
         names.extend(self.space.pareto.iter().map(MetricName::as_str));
+        names.extend(self.space.show.iter().map(MetricName::as_str));
         let mut once: Vec<&str> = Vec::new();
         for name in names {
             if !once.contains(&name) {

@@ -2,7 +2,7 @@
 
 use super::runs::{Offer, RunLength, RunWishes, residence_s, run_length};
 use crate::base::{SimTime, Span};
-use crate::policy::{Admission, Batching, PolicyBundle, Pool, Routing};
+use crate::policy::{Admission, Batching, Gateway, PolicyBundle, Pool, Routing};
 use crate::sim::{Scratch, simulate};
 use crate::workload::spec::RATE_MAX;
 use crate::workload::{Limits, WorkloadSpec, generate};
@@ -82,6 +82,7 @@ impl<'a> Bench<'a> {
             admission: Admission::AlwaysAdmit,
             routing: Routing::RoundRobin,
             autoscaling: None,
+            gateway: Gateway::default(),
             ..bundle.clone()
         };
         let guess = f64::from(bundle.batching.max_running) / residence;

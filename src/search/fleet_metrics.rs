@@ -12,7 +12,7 @@ pub const FLEET_METRICS: [Metric; 24] = [
     higher("goodput_rps", "measured requests within their SLO per second of the window"),
     higher("slo_attainment", "share of measured requests answered within their class's targets"),
     higher("slo_attainment_min", "the same in the worst interval of the timeline that had any"),
-    lower("error_rate", "share of measured requests rejected, dropped, timed out or failed"),
+    lower("error_rate", "share of measured requests that ended without an answer"),
     lower("timed_out_ratio", "share of measured requests given up by their clients"),
     lower("failed_ratio", "share of measured requests lost with an instance for good"),
     lower("retries_per_request", "attempts after the first per request, whole run"),
@@ -40,7 +40,8 @@ impl Figures {
     /// What was promised and kept, from `counts` with `within_slo` of them.
     pub(super) fn set_promises(&mut self, prefix: &str, counts: &Counts, within_slo: u64) {
         let injected = counts.injected as f64;
-        let errors = counts.rejected + counts.dropped + counts.timed_out + counts.failed;
+        let lost = counts.timed_out + counts.failed + counts.expired;
+        let errors = counts.rejected + counts.dropped + lost;
         // 0/0 is NaN, which `set` leaves out.
         let ratios = [
             ("slo_attainment", within_slo),

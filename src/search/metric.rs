@@ -9,7 +9,7 @@ use super::scenarios::{EACH, Scope};
 use crate::config::nearest;
 use crate::policy::PolicyBundle;
 use crate::sim::Outcome;
-use crate::sim::outcome::{Counts, Summary};
+use crate::sim::outcome::{Counts, GatewayOutcome, Summary};
 
 /// The figures of one run by name. A figure that does not exist in a run (a quantile of nothing,
 /// a cost per token where none was made) is absent; no figure is NaN or infinite.
@@ -42,19 +42,22 @@ pub struct Metric {
 }
 
 /// The distributions of a run, each with mean, quantiles and maximum in milliseconds.
-const DISTRIBUTIONS: [&str; 5] = ["ttft", "tpot", "itl", "e2e", "scheduling_delay"];
+const DISTRIBUTIONS: [&str; 6] = ["ttft", "tpot", "itl", "e2e", "scheduling_delay", "gateway_wait"];
 /// The distributions that are also kept per class.
 const CLASS_DISTRIBUTIONS: [&str; 3] = ["ttft", "tpot", "e2e"];
 /// What is told of each distribution.
 const STATISTICS: [&str; 6] = ["mean", "p50", "p90", "p95", "p99", "max"];
 
 /// Figures that are neither statistics of a distribution nor among the [`FLEET_METRICS`].
-const RUN_METRICS: [Metric; 17] = [
+const RUN_METRICS: [Metric; 20] = [
     higher("throughput_rps", "requests answered per second of the measured window"),
     higher("output_tokens_per_s", "answer tokens of those requests per second"),
     higher("total_tokens_per_s", "prompt and answer tokens of those requests per second"),
     higher("completed_ratio", "share of measured requests that were answered in full"),
-    lower("rejected_ratio", "share of measured requests turned away at admission"),
+    lower("rejected_ratio", "share of measured requests turned away at the gateway"),
+    lower("expired_ratio", "share of measured requests too long in the queue of the gateway"),
+    lower("capped_ratio", "share of measured requests whose answer was cut short"),
+    lower("shed_ratio", "share of attempts turned away at the gateway, whole run"),
     lower("dropped_ratio", "share of measured requests too large for an instance's KV cache"),
     higher("injected_requests", "measured requests that reached the cluster"),
     higher("completed_requests", "measured requests answered in full"),
@@ -70,7 +73,8 @@ const RUN_METRICS: [Metric; 17] = [
 ];
 
 /// Figures besides distributions that are also kept per class.
-const CLASS_METRICS: [&str; 9] = [
+const CLASS_METRICS: [&str; 10] = [
+    "expired_ratio",
     "completed_ratio",
     "rejected_ratio",
     "dropped_ratio",
@@ -196,12 +200,14 @@ impl Figures {
     /// them what rests on them is absent.
     pub fn of(outcome: &Outcome, bundle: &PolicyBundle, capacities: &[Option<f64>]) -> Self {
         let mut figures = Self::default();
+        let gateway = outcome.gateway.clone().unwrap_or_default();
         let summaries = [
             ("ttft", &outcome.ttft),
             ("tpot", &outcome.tpot),
             ("itl", &outcome.itl),
             ("e2e", &outcome.e2e),
             ("scheduling_delay", &outcome.scheduling_delay),
+            ("gateway_wait", &gateway.wait),
         ];
         for (name, summary) in summaries {
             figures.set_summary("", name, summary);
@@ -218,6 +224,7 @@ impl Figures {
             figures.set_promises(&prefix, &class.measured, class.within_slo);
         }
         figures.set_rates(outcome);
+        figures.set_gateway(outcome, &gateway);
         figures.set_costs(outcome, bundle);
         figures.set_fleet(outcome, bundle, capacities);
         figures
@@ -266,12 +273,21 @@ impl Figures {
             ("completed_ratio", counts.completed as f64 / injected),
             ("rejected_ratio", counts.rejected as f64 / injected),
             ("dropped_ratio", counts.dropped as f64 / injected),
+            ("expired_ratio", counts.expired as f64 / injected),
             ("injected_requests", injected),
             ("completed_requests", counts.completed as f64),
         ];
         for (name, value) in ratios {
             self.set(&format!("{prefix}{name}"), value);
         }
+    }
+
+    /// Where no gateway does anything nobody is turned away by it: zero, not unknown.
+    fn set_gateway(&mut self, outcome: &Outcome, gateway: &GatewayOutcome) {
+        let retries = outcome.fleet.as_ref().map_or(0, |fleet| fleet.retries);
+        let attempts = (outcome.counts.injected + retries) as f64;
+        self.set("shed_ratio", gateway.turned_away() as f64 / attempts);
+        self.set("capped_ratio", gateway.capped as f64 / outcome.measured.injected as f64);
     }
 
     fn set_rates(&mut self, outcome: &Outcome) {
@@ -367,6 +383,7 @@ mod tests {
             itl: summary,
             e2e: summary,
             scheduling_delay: summary,
+            gateway: Some(GatewayOutcome { wait: summary, ..GatewayOutcome::default() }),
             total_tokens_per_s: 100.0,
             output_tokens_per_s: 50.0,
             ..Outcome::default()

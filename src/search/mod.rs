@@ -10,6 +10,7 @@
 //! and of the trials journalled so far, never of a clock, a thread or hidden state. To resume is
 //! to read the journal and go on.
 
+pub mod batch;
 pub mod candidate;
 pub mod capacity;
 pub mod certificate;
@@ -20,6 +21,7 @@ pub mod evaluate;
 mod finalists;
 pub mod fleet;
 mod fleet_metrics;
+pub mod foretell;
 pub mod fresh;
 mod identity;
 mod jobs;
@@ -61,7 +63,7 @@ pub use read::{ReadFile, Source, SourceRole, SpaceFile, open_beside, read_space}
 pub use runs::{Offer, RunLength, RunWishes, run_length};
 pub use score::{ConstraintScore, Score};
 pub use simulated::SimulatedEvaluator;
-pub use space::{Budget, Condition, Domain, Knob, Proof, SearchSpace, Seeds, Unit};
+pub use space::{Budget, Condition, Domain, Knob, Proof, SearchSpace, Seeds, Seek, Unit};
 pub use state::{StudyState, Trial};
 pub use study::{
     Limits, Mode, NoObserver, Observer, Phase, Progress, Study, StudyEnd, StudyOptions,

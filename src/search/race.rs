@@ -16,7 +16,7 @@ use super::evaluate::Run;
 use super::objective::Direction;
 use super::promise::Spreads;
 use super::score::{self, Score};
-use super::space::SearchSpace;
+use super::space::{SearchSpace, Seek};
 use super::state::{Trial, ranking};
 use crate::base::stats;
 
@@ -65,7 +65,7 @@ impl<'a> Race<'a> {
     /// each time, all in the end.
     pub fn looks(seeds: usize) -> Vec<usize> {
         let mut looks: Vec<usize> =
-            (0..).map(|power| 1 << power).take_while(|&n| n < seeds).collect();
+            (0..usize::BITS).map(|power| 1 << power).take_while(|&n| n < seeds).collect();
         looks.push(seeds);
         looks
     }
@@ -88,6 +88,10 @@ impl<'a> Race<'a> {
             if violation - CAUTION * spread / seeds.sqrt() > 0.0 {
                 return Some(format!("outside of `{constraint}`"));
             }
+        }
+        // Of a frontier, what costs more may answer faster.
+        if self.space.seek == Seek::Frontier {
+            return None;
         }
         let differences = self.differences(runs);
         let mean = stats::mean(&differences)?;

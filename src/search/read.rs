@@ -14,7 +14,7 @@ use super::setting::{fleet_names, largest, pleasant_interval, setting};
 use super::simulated::{SimulatedEvaluator, World};
 use super::space::{Budget, Proof, SearchSpace, Seeds};
 use super::template::Template;
-use super::{read_goal, read_knobs};
+use super::{batch, read_goal, read_knobs};
 use crate::base::Span;
 use crate::config::{DAY, Defaults, Fields, Node, Position, Problems, Value, parse};
 use crate::policy::{PolicyBundle, read_bundle};
@@ -102,20 +102,21 @@ pub fn read_space(
     problems: &mut Problems,
 ) -> Option<SpaceFile> {
     let errors = problems.errors();
-    let root = parse(file, text, problems)?;
+    let (path, study) = batch::split(file);
+    let root = batch::pick(parse(path, text, problems)?, study, problems)?;
     let source = |role, (file, text): (String, String)| Source { role, file, text };
     let mut sources = vec![source(SourceRole::Space, (file.to_owned(), text.to_owned()))];
     let mut fields = Fields::of(&root, "the search space", problems)?;
-    let mut library = Library { file, read };
+    let mut library = Library { file: path, read };
     let template = library.tree(&mut fields, "template");
     let workload = library.tree(&mut fields, "workload");
     let bundle = template.as_ref().and_then(|found| {
-        found.with(file, fields.problems(), |node, problems| read_bundle(node, defaults, problems))
+        found.with(path, fields.problems(), |node, problems| read_bundle(node, defaults, problems))
     });
     let spec = workload.as_ref().and_then(|found| {
-        let home = found.text.as_ref().map_or(file, |(home, _)| home);
+        let home = found.text.as_ref().map_or(path, |(home, _)| home);
         let open = |named: &str| open_beside(home, named);
-        found.with(file, fields.problems(), |node, problems| {
+        found.with(path, fields.problems(), |node, problems| {
             WorkloadSpec::read_with(node, defaults, &open, problems)
         })
     });
@@ -127,7 +128,7 @@ pub fn read_space(
         texts.extend(tree.text.clone());
         Some(tree)
     });
-    let space = read_parts(&mut fields, file, template.as_ref(), (spec.as_ref(), &parts));
+    let space = read_parts(&mut fields, (path, study), template.as_ref(), (spec.as_ref(), &parts));
     fields.finish();
     let (space, template_tree) = (space?, template?);
     let (bundle, spec) = (bundle?, spec?);
@@ -145,7 +146,7 @@ pub fn read_space(
     sources.extend(named);
     sources.extend(template_tree.text.clone().map(|text| source(SourceRole::Template, text)));
     let workload = workload?;
-    let home = workload.text.as_ref().map_or(file, |(home, _)| home).to_owned();
+    let home = workload.text.as_ref().map_or(path, |(home, _)| home).to_owned();
     sources.extend(workload.text.map(|text| source(SourceRole::Workload, text)));
     let traces = spec.files.iter().map(|digest| (beside(&home, &digest.file), fingerprint(digest)));
     sources.extend(traces.map(|text| source(SourceRole::Trace, text)));
@@ -202,7 +203,8 @@ impl SpaceFile {
         let many = |end: &Span| offered.requests_per_s_mean * end.as_secs() > KEPT_MAX;
         let asks = |figures: &[&str]| {
             let metrics = self.space.constraints.iter().map(|constraint| &constraint.metric);
-            let metrics = metrics.chain(&self.space.pareto).chain([&self.space.objective.metric]);
+            let metrics = metrics.chain(&self.space.pareto).chain(&self.space.show);
+            let metrics = metrics.chain([&self.space.objective.metric]);
             metrics.into_iter().any(|metric| figures.contains(&metric.figure()))
         };
         let rests_on_capacity = asks(&["below_needed_s", "cost_over_clairvoyant"]);
@@ -300,11 +302,11 @@ type Space = (SearchSpace, Vec<Vec<Node>>);
 /// Everything but template, workload and run length.
 fn read_parts(
     fields: &mut Fields<'_, '_>,
-    file: &str,
+    (file, study): (&str, Option<&str>),
     template: Option<&Tree>,
     (workload, parts): (Option<&WorkloadSpec>, &[Part]),
 ) -> Option<Space> {
-    let name = read_name(fields, file);
+    let name = read_name(fields, study.unwrap_or(file));
     let knobs = read_knobs::read(fields, template);
     let require = fields.node("require");
     let require = require.map_or_else(Vec::new, |node| {
@@ -315,6 +317,7 @@ fn read_parts(
     let scope = Scope { classes: classes.as_deref(), scenarios: &names };
     let goal = read_goal::read(fields, scope);
     let pareto = read_goal::read_pareto(fields, scope, goal.as_ref());
+    let show = read_goal::read_show(fields, scope);
     let (seeds, fresh_max) = read_seeds(fields);
     let (budget, certificate) = read_budget(fields);
     let batch = fields.u32("batch", 1..=256).unwrap_or(4) as usize;
@@ -327,8 +330,10 @@ fn read_parts(
         scale_groups: knobs.scale_groups,
         objective: goal.objective,
         constraints: goal.constraints,
+        seek: goal.seek,
         fitness: goal.fitness,
         pareto,
+        show,
         seeds,
         budget,
         proof,

@@ -3,7 +3,7 @@
 use super::metric::{MetricName, class_names, names};
 use super::objective::{Bound, Constraint, Direction, FitnessWeights, Objective};
 use super::scenarios::Scope;
-use super::space::Proof;
+use super::space::{Proof, Seek};
 use crate::config::{Bounds, Fields, Node, Problems, did_you_mean, read_list, read_text};
 
 /// What a search is after.
@@ -11,6 +11,7 @@ pub(super) struct Goal {
     pub objective: Objective,
     pub constraints: Vec<Constraint>,
     pub fitness: Option<FitnessWeights>,
+    pub seek: Seek,
     pub confidence: f64,
 }
 
@@ -39,6 +40,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, scope: Scope) -> Option<Goal> {
     let constraints =
         constraints.map_or_else(Vec::new, |node| read_constraints(node, scope, goal.problems()));
     let fitness = read_fitness(&mut goal);
+    let seek = goal.one_of("seek", &SEEK).unwrap_or_default();
     let confidence = goal.f64("confidence", CONFIDENCE);
     goal.finish();
     let metric = metric?;
@@ -48,12 +50,14 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, scope: Scope) -> Option<Goal> {
         fields.problems().error(node.at, "`fitness` needs weights").hint(WEIGHTS_HINT);
     }
     let confidence = confidence.unwrap_or(Proof::default().confidence);
-    Some(Goal { objective: Objective { direction, metric }, constraints, fitness, confidence })
+    let objective = Objective { direction, metric };
+    Some(Goal { objective, constraints, fitness, seek, confidence })
 }
 
 /// Below it is no evidence, above it no number of seeds would do.
 const CONFIDENCE: Bounds = Bounds::between(0.5, 0.9999);
 
+const SEEK: [(&str, Seek); 2] = [("optimum", Seek::Optimum), ("frontier", Seek::Frontier)];
 const WEIGHTS_HINT: &str = "add `weights: \"p99_ttft:3,mean_e2e:1,throughput:2\"` to `objective`";
 
 fn read_fitness(goal: &mut Fields<'_, '_>) -> Option<FitnessWeights> {
@@ -127,6 +131,14 @@ fn leaves_room(left: &Constraint, right: &Constraint) -> bool {
         Bound::AtMost => right.limit <= left.limit,
         Bound::AtLeast => left.limit <= right.limit,
     }
+}
+
+/// Figures that tables show besides those that are wanted.
+pub(super) fn read_show(fields: &mut Fields<'_, '_>, scope: Scope) -> Vec<MetricName> {
+    let Some(node) = fields.node("show") else { return Vec::new() };
+    let problems = fields.problems();
+    let items = read_list(node, "`show`", problems).unwrap_or_default();
+    items.iter().filter_map(|item| read_metric(item, scope, problems)).collect()
 }
 
 /// The axes of the frontier.

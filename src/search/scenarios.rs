@@ -125,6 +125,11 @@ impl Plan {
         })
     }
 
+    /// Whether nothing befalls the fleet in any scenario.
+    pub fn is_calm(&self) -> bool {
+        (0..self.runs_per_seed()).all(|at| self.has_to_be_stable(at))
+    }
+
     /// What befalls the fleet in scenario `at` under `seed`.
     pub fn conditions(&self, at: usize, seed: u64) -> Conditions {
         let part = self.parts.get(at);

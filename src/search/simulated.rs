@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::candidate::Candidate;
 use super::capacity::capacities;
-use super::evaluate::{Evaluator, Job, Run, Sink, Stop};
+use super::evaluate::{Evaluator, Foretold, Job, Run, Sink, Stop};
+use super::foretell::Foreteller;
 use super::metric::Figures;
 use super::scenarios::Plan;
 use super::space::SearchSpace;
@@ -48,6 +50,7 @@ pub struct SimulatedEvaluator<'a> {
     /// One realisation per seed and workload, made once and shared by all candidates.
     traces: Mutex<Traces>,
     capacities: OnceLock<Vec<Option<f64>>>,
+    foreteller: Foreteller,
 }
 
 impl std::fmt::Debug for SimulatedEvaluator<'_> {
@@ -68,7 +71,9 @@ impl<'a> SimulatedEvaluator<'a> {
     ) -> Self {
         let traces = Mutex::new(BTreeMap::new());
         let capacities = OnceLock::new();
-        Self { space, template, read, world, version, traces, capacities }
+        let calm = world.plan.is_calm() && world.options.timeline.is_none();
+        let foreteller = Foreteller::new(space, &world.plan, calm);
+        Self { space, template, read, world, version, traces, capacities, foreteller }
     }
 
     fn trace(&self, seed: u64, part: usize) -> Arc<OnceLock<Trace>> {
@@ -126,6 +131,13 @@ impl<'a> SimulatedEvaluator<'a> {
 }
 
 impl Evaluator for SimulatedEvaluator<'_> {
+    fn foretell(&self, candidate: &Candidate) -> Foretold {
+        self.foreteller.of(candidate, || {
+            let tree = self.template.apply(self.space, candidate).ok()?;
+            (self.read)(&tree).ok()
+        })
+    }
+
     fn version(&self) -> u64 {
         self.version
     }
@@ -156,7 +168,7 @@ pub(crate) mod tests {
     use crate::config::Market;
     use crate::latency::Blackbox;
     use crate::policy::{
-        Admission, Batching, Pool, Priority, Routing, Scheduler, Signals, StartUp,
+        Admission, Batching, Gateway, Pool, Priority, Routing, Scheduler, Signals, StartUp,
     };
 
     /// `instances` pairs of H100, everything else as the reference has it.
@@ -183,12 +195,17 @@ pub(crate) mod tests {
             admission_latency: Span::ZERO,
             routing: Routing::RoundRobin,
             routing_latency: Span::ZERO,
-            signals: Signals { kv_utilization_refresh: Span::ZERO, prefix_index_blocks: 0 },
+            signals: Signals {
+                kv_utilization_refresh: Span::ZERO,
+                metrics_fetch_interval: Span::ZERO,
+                prefix_index_blocks: 0,
+            },
             priority: Priority::Constant,
             scheduler: Scheduler::Fcfs,
             batching: Batching { max_running: 256, max_tokens: 2048, long_prefill_threshold: 0 },
             block_size: 16,
             autoscaling: None,
+            gateway: Gateway::default(),
         }
     }
 }

@@ -21,10 +21,14 @@ pub struct SearchSpace {
     pub objective: Objective,
     /// What must hold.
     pub constraints: Vec<Constraint>,
+    /// Whether one candidate is sought or a frontier.
+    pub seek: Seek,
     /// Weights of the figure `fitness`, where it is used.
     pub fitness: Option<FitnessWeights>,
     /// Axes of the frontier; at least two distinct metrics, or none.
     pub pareto: Vec<MetricName>,
+    /// Figures that tables show besides those that are wanted.
+    pub show: Vec<MetricName>,
     /// Which realisations of the workload are met.
     pub seeds: Seeds,
     /// When to stop.
@@ -33,6 +37,16 @@ pub struct SearchSpace {
     pub proof: Proof,
     /// Candidates proposed at once; at least 1. Belongs to the study, never to the machine.
     pub batch: usize,
+}
+
+/// What a search spends its evaluations on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seek {
+    /// The best objective.
+    #[default]
+    Optimum,
+    /// A frontier as wide as can be on the axes of the space.
+    Frontier,
 }
 
 /// One degree of freedom.
@@ -335,8 +349,10 @@ pub(crate) mod tests {
                 limit: 500.0,
                 share: None,
             }],
+            seek: Seek::Optimum,
             fitness: None,
             pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
+            show: vec![],
             seeds: Seeds::default(),
             budget: Budget::default(),
             proof: Proof::default(),

@@ -5,8 +5,9 @@
 //! is due. Before anything is taken out it catches up with the present.
 
 use crate::base::{SimTime, Span};
+use crate::policy::signals::{EngineSample, Pass};
 use crate::sim::engine::{Engine, Shared};
-use crate::sim::live::Phase;
+use crate::sim::live::{Phase, Slots};
 use std::cmp::Reverse;
 
 /// What an instance shows at some moment.
@@ -106,7 +107,7 @@ impl Engine {
             let live = &mut cx.slots[slot];
             if live.first_token != SimTime::NEVER && live.first_token > now {
                 live.first_token = SimTime::NEVER;
-                cx.collect.watch.left(live.id, now);
+                cx.collect.left(live.id, now);
             }
         }
     }
@@ -212,6 +213,7 @@ impl Engine {
         self.empty();
         self.end_last_step(now);
         (self.frozen, self.slowness) = (false, 1.0);
+        self.pass = Pass::default();
         self.next_step = now;
     }
 
@@ -239,13 +241,48 @@ impl Engine {
         self.next_step
     }
 
-    /// What the instance shows at `now`, when the steps before `begun` have begun.
-    pub fn gauges(&self, now: SimTime, begun: SimTime, slots: &crate::sim::live::Slots) -> Gauges {
-        let ahead = if self.run_length > 0 && begun > self.next_step {
+    /// Steps of the planned run that began before `begun` and are not counted.
+    fn steps_ahead(&self, begun: SimTime) -> u32 {
+        if self.run_length > 0 && begun > self.next_step {
             self.run_steps_before(begun).min(self.run_length)
         } else {
             0
-        };
+        }
+    }
+
+    /// The instance as a gateway sees it at `now`, when the steps before `begun` have begun; the
+    /// prompts of its requests are counted where there are `slots`.
+    pub fn gauge(
+        &self,
+        now: SimTime,
+        begun: SimTime,
+        slots: Option<&Slots>,
+    ) -> crate::policy::admission::Gauge {
+        let prompts =
+            |slots: &Slots| self.everybody().map(|slot| u64::from(slots[slot].input)).sum();
+        crate::policy::admission::Gauge {
+            seen: now,
+            waiting: (self.wait.len() + self.pending.len() + self.drops.len()) as u32,
+            running: self.running(),
+            kv: self.kv_utilization_at(begun),
+            prompt_tokens: slots.map_or(0, prompts),
+        }
+    }
+
+    /// Those who wait, are on the way or in the batch.
+    fn everybody(&self) -> impl Iterator<Item = u32> {
+        self.all_waiting().chain(self.batch.iter())
+    }
+
+    /// Who waits here or is on the way.
+    fn all_waiting(&self) -> impl Iterator<Item = u32> {
+        let pending = self.pending.iter().map(|&Reverse((.., slot))| slot);
+        self.wait.iter().chain(pending).chain(self.drops.iter().map(|&(.., slot)| slot))
+    }
+
+    /// What the instance shows at `now`, when the steps before `begun` have begun.
+    pub fn gauges(&self, now: SimTime, begun: SimTime, slots: &Slots) -> Gauges {
+        let ahead = self.steps_ahead(begun);
         let end = self.next_step + self.run_step.times(u64::from(ahead));
         let busy = self.busy + self.run_step.times(u64::from(ahead));
         let steps = self.steps + ahead;
@@ -253,16 +290,36 @@ impl Engine {
             let live = &slots[slot];
             u64::from(live.input.max(live.progress(steps)))
         };
-        let waiting = self.wait.iter().chain(self.pending.iter().map(|&Reverse((.., slot))| slot));
-        let waiting = waiting.chain(self.drops.iter().map(|&(.., slot)| slot));
         Gauges {
             waiting: (self.wait.len() + self.pending.len() + self.drops.len()) as u64,
             running: u64::from(self.running()),
-            in_flight_tokens: waiting.chain(self.batch.iter()).map(tokens).sum(),
+            in_flight_tokens: self.everybody().map(tokens).sum(),
             kv_used: u64::from(self.kv_used_at(begun)),
             busy: Span::from_ps(busy.as_ps() - end.since(now).as_ps().min(busy.as_ps())),
             prefill_tokens: self.prefill_tokens,
             decode_tokens: self.outcome.decode_tokens + u64::from(ahead) * u64::from(self.decoding),
+        }
+    }
+
+    /// What who wants to know each instance sees of this one at `now`, when the steps before
+    /// `begun` have begun.
+    pub fn sample(&self, now: SimTime, begun: SimTime, slots: &Slots) -> EngineSample {
+        let ahead = self.steps_ahead(begun);
+        let end = self.next_step + self.run_step.times(u64::from(ahead));
+        let pass =
+            if ahead > 0 { Pass { prefill_tokens: 0, length: self.run_step } } else { self.pass };
+        let steps = self.steps + ahead;
+        let decodes = |slot: &u32| slots[*slot].progress(steps) >= slots[*slot].input;
+        let decoding = || self.batch.iter().filter(decodes);
+        EngineSample {
+            place: self.id,
+            pool: self.pool,
+            pass: (self.running() > 0 || end > now).then_some(pass),
+            decoding: decoding().count() as u32,
+            decode_kv_tokens: decoding().map(|slot| u64::from(slots[slot].progress(steps))).sum(),
+            queued_prompt_tokens: self.all_waiting().map(|slot| u64::from(slots[slot].input)).sum(),
+            kv_tokens: u64::from(self.kv.used() + self.kv.free()) * u64::from(self.block_size()),
+            limits: self.limits,
         }
     }
 }

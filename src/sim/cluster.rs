@@ -4,20 +4,21 @@
 //! engines the lowest index.
 
 use crate::base::{SimTime, Span};
-use crate::policy::admission::{AdmissionPolicy, admission_policy};
 use crate::policy::load::Load;
 use crate::policy::queue::Ranking;
 use crate::policy::router::{Router, router};
-use crate::policy::view::{ChainBlocks, ClusterView, RequestView};
+use crate::policy::view::{ChainBlocks, ClusterView, RequestView, Seen};
 use crate::policy::{PolicyBundle, Scheduler};
 use crate::scenario::Conditions;
 use crate::sim::agenda::Agenda;
 use crate::sim::collect::Collector;
 use crate::sim::engine::{Engine, EngineSetup};
+use crate::sim::gateway::Gate;
 use crate::sim::kv::{Holding, Naming};
 use crate::sim::live::{Live, NOWHERE, Phase, Slots};
 use crate::sim::moving::Moving;
-use crate::sim::outcome::{InstanceOutcome, Outcome, RequestState, RunOptions};
+use crate::sim::observe::Observing;
+use crate::sim::outcome::{InstanceOutcome, Outcome, RunOptions};
 use crate::sim::source::{Drawn, Listed, Source};
 use crate::workload::{Generator, Limits, NO_CHAIN, Request, Trace, WorkloadSpec};
 use std::cmp::Reverse;
@@ -33,6 +34,7 @@ pub struct Scratch {
     pub(super) agenda: Agenda,
     pub(super) load: Load,
     kv_utilization: Vec<f64>,
+    pub(super) seen: Seen,
     pub(super) decode_steps: Vec<Vec<Span>>,
     pub(super) answered: Vec<(u32, SimTime)>,
     pub(super) follow_ups: BinaryHeap<Reverse<(SimTime, u32)>>,
@@ -46,10 +48,12 @@ pub struct Cluster<'a, S> {
     pub(super) source: S,
     pub(super) options: &'a RunOptions,
     pub(super) s: &'a mut Scratch,
-    admission: Box<dyn AdmissionPolicy>,
+    pub(super) gate: Gate<'a>,
     pub(super) router: Box<dyn Router>,
     reads_kv: bool,
     kv_refreshed: SimTime,
+    /// What else the router reads.
+    pub(super) observing: Observing,
     /// When an engine last advanced, and the highest engine that did so then.
     advanced: (SimTime, usize),
     pub(super) ranking: Ranking,
@@ -116,16 +120,20 @@ fn run_to_end<S: Source>(
 ) -> Outcome {
     prepare(bundle, &source, options, scratch);
     let places = bundle.places() as usize;
-    let router = router(&bundle.routing, places, bundle.signals.prefix_index_blocks);
+    let router = router(bundle, conditions.seed);
     let timeline = (scratch.collect.window(), options.timeline);
     let moving = Moving::new(bundle, conditions, &mut source, timeline);
-    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.reads_latencies());
+    let watched = bundle.autoscaling.as_ref().filter(|scaling| scaling.watches_requests());
     scratch.collect.watch.reset(watched.map(|scaling| scaling.quantiles));
+    let gate = Gate::new(bundle, &source, conditions.seed);
+    scratch.collect.gate.reset(gate.is_active().then(|| gate.names()));
+    scratch.collect.health.reset(bundle.gateway.health_checks.as_ref(), places);
     let mut cluster = Cluster {
         bundle,
         options,
-        admission: admission_policy(&bundle.admission),
+        gate,
         reads_kv: router.needs_kv_utilization(),
+        observing: Observing::new(router.columns(), source.clients(), &mut scratch.seen),
         router,
         kv_refreshed: SimTime::ZERO,
         advanced: (SimTime::ZERO, 0),
@@ -164,6 +172,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
             kv_blocks: pool.kv_blocks,
             fcfs: bundle.scheduler == Scheduler::Fcfs,
             chained: source.is_chained(),
+            preempt_above: bundle.gateway.degradation.preempt_above,
         };
         for _ in 0..pool.max_instances {
             s.engines[id as usize].reset(id, &setup);
@@ -176,6 +185,7 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
     s.load.reset(instances);
     s.kv_utilization.clear();
     s.kv_utilization.resize(instances, 0.0);
+    s.seen.reset(instances);
     s.answered.clear();
     s.follow_ups.clear();
     s.follow_ups.extend(source.first_asks().into_iter().map(Reverse));
@@ -261,7 +271,7 @@ impl<S: Source> Cluster<'_, S> {
         self.s.collect.arrived(&live);
         let slot = self.s.slots.insert(live);
         if let Some(moving) = &mut self.moving {
-            self.s.slots[slot].deadline = moving.arrived(now, slot, id, 0);
+            self.s.slots[slot].deadline = moving.arrived(now, slot, &self.s.slots[slot]);
         }
         self.s.admissions.push_back((now + self.bundle.admission_latency, slot));
     }
@@ -286,6 +296,9 @@ impl<S: Source> Cluster<'_, S> {
             instance: NOWHERE,
             input,
             output,
+            wanted: output,
+            gated: SimTime::NEVER,
+            routed: SimTime::NEVER,
             naming: Naming { id, chain, chain_blocks, cover },
             prompt_blocks: input / size,
             rank: self.ranking.rank(now, class, input),
@@ -301,7 +314,7 @@ impl<S: Source> Cluster<'_, S> {
         }
     }
 
-    fn view(live: &Live) -> RequestView {
+    pub(super) fn view(live: &Live) -> RequestView {
         RequestView {
             id: live.id,
             client: live.client,
@@ -336,19 +349,11 @@ impl<S: Source> Cluster<'_, S> {
 
     pub(super) fn on_admission(&mut self, now: SimTime) {
         self.refresh_kv(now);
+        self.refresh_metrics(now);
         let Some((_, slot)) = self.s.admissions.pop_front() else { return };
-        let request = Self::view(&self.s.slots[slot]);
-        let Scratch { load, kv_utilization, chains, .. } = &*self.s;
-        let cluster = ClusterView { load, kv_utilization, chains, open: None };
-        if self.admission.admit(now, &request, &cluster) {
-            self.s.routings.push_back((now + self.bundle.routing_latency, slot));
-        } else if self.moving.is_some() {
-            self.end_attempt(slot, RequestState::Rejected, 0, now);
-        } else {
-            self.s.collect.rejected(&self.s.slots[slot], now);
-            let next = self.source.refused(request.id, now);
-            self.s.follow_ups.extend(next.map(Reverse));
-            self.s.slots.remove(slot);
+        match self.refusal(slot, now) {
+            None => self.pass(slot, now),
+            Some(refusal) => self.turn_away(slot, refusal, now),
         }
     }
 
@@ -360,23 +365,32 @@ impl<S: Source> Cluster<'_, S> {
     /// Sends a request to an instance, or holds it where there is none.
     pub(super) fn route(&mut self, slot: u32, now: SimTime) {
         self.refresh_kv(now);
+        self.refresh_metrics(now);
         if let Some(moving) = &mut self.moving
-            && !moving.any_open()
+            && !moving.may_route()
         {
+            let gated = &mut self.s.slots[slot].gated;
+            *gated = now.min(*gated);
             return moving.hold(slot);
         }
+        self.leave_gate(slot, now);
+        self.cap_output(slot, now);
+        let full = self.close_full(now);
+        self.count_for_router(slot, now);
         let request = Self::view(&self.s.slots[slot]);
-        let Scratch { chains, load, kv_utilization, .. } = &*self.s;
+        let Scratch { chains, load, kv_utilization, seen, .. } = &*self.s;
         let open = self.moving.as_ref().map(|moving| moving.open.as_slice());
-        let cluster = ClusterView { load, kv_utilization, chains, open };
+        let cluster = ClusterView { load, kv_utilization, chains, open, seen };
         let pinned = self.source.clients()[request.client.index()].pinned;
         let instance = match pinned.map(|index| index as usize) {
             Some(index) if index < load.len() && cluster.is_open(index) => index,
             _ => self.router.route(&request, &cluster).index(),
         };
+        self.reopen(full);
         let begun = self.begun(instance, now);
         self.with_engine(instance, |engine, cx| {
             cx.slots[slot].instance = instance as u32;
+            cx.slots[slot].routed = now;
             cx.collect.routed(&cx.slots[slot], instance as u32, now);
             cx.load.add(instance);
             engine.accept(slot, now, begun, cx);
@@ -397,7 +411,7 @@ impl<S: Source> Cluster<'_, S> {
         let queued = queues.into_iter().flatten().map(|&(_, slot)| slot);
         let waits =
             self.moving.iter().flat_map(|moving| moving.held().chain(moving.coming_again()));
-        for slot in queued.chain(waits) {
+        for slot in queued.chain(waits).chain(self.gate.waiting()) {
             self.s.collect.cut(&self.s.slots[slot], None, false);
         }
         let is_cut = !self.s.slots.is_empty() || !self.s.follow_ups.is_empty();

@@ -2,10 +2,12 @@
 
 use crate::base::{Distribution, InstanceId, SimTime, Span};
 use crate::sim::course::Course;
+use crate::sim::gateway::Refusal;
+use crate::sim::health::HealthWatch;
 use crate::sim::live::{Live, NOWHERE, Phase};
 use crate::sim::outcome::{
-    ClassOutcome, Counts, Outcome, RequestRecord, RequestState, RunOptions, SteadyMeans,
-    StepRecord, Summary,
+    ClassOutcome, Counts, GatewayOutcome, Outcome, RequestRecord, RequestState, RunOptions,
+    SteadyMeans, StepRecord, Summary,
 };
 use crate::sim::source::Source;
 use crate::sim::stability::Flow;
@@ -29,6 +31,41 @@ impl Latencies {
         self.ttft.clear();
         self.tpot.clear();
         self.e2e.clear();
+    }
+}
+
+/// What is counted at the gateway.
+#[derive(Debug, Default)]
+pub struct GateTally {
+    /// What can be shed by; `None` where everybody passes at once.
+    names: Option<Vec<&'static str>>,
+    shed: Vec<u64>,
+    full: u64,
+    displaced: u64,
+    expired: u64,
+    waited: u64,
+    waits: Distribution,
+    capped: u64,
+}
+
+impl GateTally {
+    /// Forgets the last run.
+    pub fn reset(&mut self, names: Option<Vec<&'static str>>) {
+        let shed = vec![0; names.as_ref().map_or(0, Vec::len)];
+        *self = Self { names, shed, ..Self::default() };
+    }
+
+    fn outcome(&mut self) -> Option<GatewayOutcome> {
+        let names = self.names.as_ref()?;
+        Some(GatewayOutcome {
+            shed: names.iter().copied().zip(self.shed.iter().copied()).collect(),
+            full: self.full,
+            displaced: self.displaced,
+            expired: self.expired,
+            waited: self.waited,
+            wait: summary(&mut self.waits),
+            capped: self.capped,
+        })
     }
 }
 
@@ -57,6 +94,8 @@ pub struct Collector {
     targets: Vec<Targets>,
     pub(super) timeline: Timeline,
     pub(super) watch: Watch,
+    pub(super) health: HealthWatch,
+    pub(super) gate: GateTally,
     /// The last time at which a request arrived, came again or left.
     pub(super) last_change: SimTime,
     /// Attempts after a client's first.
@@ -141,9 +180,38 @@ impl Collector {
         self.ended(live, RequestState::Rejected, now);
     }
 
+    /// Request `id` left an instance at `now`.
+    pub fn left(&mut self, id: u32, now: SimTime) {
+        self.watch.left(id, now);
+        self.health.left(id, now);
+    }
+
+    /// An attempt was turned away at the gateway.
+    pub fn refused(&mut self, refusal: Refusal) {
+        *match refusal {
+            Refusal::Rule(at) => &mut self.gate.shed[at],
+            Refusal::Full => &mut self.gate.full,
+            Refusal::Displaced => &mut self.gate.displaced,
+        } += 1;
+    }
+
+    /// An attempt was in the queue of the gateway for too long.
+    pub fn expired(&mut self) {
+        self.gate.expired += 1;
+    }
+
+    /// A wait at the gateway ended well at `now`.
+    pub fn waited_at_gate(&mut self, live: &Live, now: SimTime) {
+        let wait = now - live.gated;
+        self.gate.waited += u64::from(wait > Span::ZERO);
+        if self.is_measured(live) {
+            self.gate.waits.add(wait, 1);
+        }
+    }
+
     /// An attempt left at `now` without an answer, after `computed` tokens.
     pub fn attempt_failed(&mut self, live: &Live, computed: u32, now: SimTime) {
-        self.watch.left(live.id, now);
+        self.left(live.id, now);
         self.wasted_tokens += u64::from(computed);
         self.last_change = self.last_change.max(now);
         let has_begun = matches!(live.phase, Phase::Prefilling | Phase::Decoding | Phase::Ending)
@@ -187,6 +255,7 @@ impl Collector {
             RequestState::Rejected => |counts| &mut counts.rejected,
             RequestState::TimedOut => |counts| &mut counts.timed_out,
             RequestState::Failed => |counts| &mut counts.failed,
+            RequestState::Expired => |counts| &mut counts.expired,
             _ => |counts| &mut counts.dropped,
         };
         self.count(live, bucket);
@@ -208,6 +277,8 @@ impl Collector {
             live.seen = true;
             let ttft = live.first_token - live.asked + self.output_time[instance as usize];
             self.watch.first_token(live.first_token, live.id, ttft);
+            let ttft = live.first_token - live.routed + self.output_time[instance as usize];
+            self.health.first_token(live.first_token, live.id, instance, ttft);
         }
     }
 
@@ -291,8 +362,10 @@ impl Collector {
             && e2e <= targets.e2e
             && tpot.is_none_or(|tpot| tpot <= targets.tpot);
         self.timeline.completed((live.asked, finished), live.class, ttft, kept);
-        self.watch.completed(tpot, e2e);
+        self.watch.completed((live.input, live.output), tpot, e2e);
+        self.health.completed(instance);
         if self.is_measured(live) {
+            self.gate.capped += u64::from(live.output < live.wanted);
             self.ttft_course.add(live.asked, ttft);
             self.e2e_course.add(live.asked, e2e);
             let class = &mut self.classes[usize::from(live.class)];
@@ -389,6 +462,7 @@ impl Collector {
             outcome.busy_fraction = self.busy_ps as f64 / 1e12 / possible_s;
         }
         outcome.within_slo = self.all.within_slo;
+        outcome.gateway = self.gate.outcome();
         outcome.stability = self.flow.stability();
         outcome.steady = SteadyMeans {
             ttft_ms: self.ttft_course.steady_mean(),

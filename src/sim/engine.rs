@@ -12,6 +12,7 @@ use crate::base::{SimTime, Span};
 use crate::latency::Blackbox;
 use crate::policy::Batching;
 use crate::policy::load::Load;
+use crate::policy::signals::Pass;
 use crate::policy::view::ChainBlocks;
 use crate::sim::collect::Collector;
 use crate::sim::kv::KvCache;
@@ -48,7 +49,7 @@ pub struct Engine {
     pub(super) latency: Blackbox,
     pub(super) limits: Batching,
     block_size: u32,
-    pool: u32,
+    pub(super) pool: u32,
     /// When the next step that was not counted yet begins, or could begin.
     pub(super) next_step: SimTime,
     pub(super) run_step: Span,
@@ -82,8 +83,12 @@ pub struct Engine {
     pub(super) frozen: bool,
     /// By how much steps take longer.
     pub(super) slowness: f64,
+    /// KV blocks in use above which the batch is made smaller.
+    pub(super) kv_limit: u32,
     /// Prompt tokens of steps counted.
     pub(super) prefill_tokens: u64,
+    /// The last step counted.
+    pub(super) pass: Pass,
     pub(super) outcome: InstanceOutcome,
     kv_block_ps: u128,
     pub(super) busy: Span,
@@ -130,7 +135,9 @@ impl Engine {
             leaving: Vec::new(),
             frozen: false,
             slowness: 1.0,
+            kv_limit: u32::MAX,
             prefill_tokens: 0,
+            pass: Pass::default(),
             outcome: InstanceOutcome::default(),
             kv_block_ps: 0,
             busy: Span::ZERO,
@@ -163,6 +170,9 @@ impl Engine {
         self.finished.clear();
         self.leaving.clear();
         (self.frozen, self.slowness, self.prefill_tokens) = (false, 1.0, 0);
+        self.pass = Pass::default();
+        let limit = |share: f64| (share * f64::from(setup.kv_blocks)).floor() as u32;
+        self.kv_limit = setup.preempt_above.map_or(u32::MAX, limit);
         self.outcome = InstanceOutcome::default();
         (self.kv_block_ps, self.busy) = (0, Span::ZERO);
         (self.last_event, self.last_step_end) = (SimTime::ZERO, SimTime::ZERO);
@@ -275,6 +285,9 @@ impl Engine {
         self.last_event = self.last_event.max(now);
         let step = self.steps + 1;
         let mut work = Work { budget: self.limits.max_tokens, ..Work::default() };
+        if self.kv.used() > self.kv_limit {
+            self.relieve(&mut work, cx);
+        }
         if self.running() > 0 {
             if self.can_advance_together(step, cx.slots) {
                 self.advance_together(step, &mut work, cx);
@@ -294,6 +307,7 @@ impl Engine {
         self.kv_block_ps += u128::from(self.kv.used()) * u128::from(length.as_ps());
         self.outcome.decode_tokens += u64::from(work.decode);
         self.prefill_tokens += u64::from(work.prefill);
+        self.pass = Pass { prefill_tokens: work.prefill, length };
         cx.collect.stepped(self.id, now, length, 1, work.decode);
         self.rest_starved(length, cx);
         self.finish_prompts(end, cx);
@@ -326,6 +340,7 @@ impl Engine {
         let length = self.run_step.times(u64::from(count));
         self.busy += length;
         self.steps += count;
+        self.pass = Pass { prefill_tokens: 0, length: self.run_step };
         self.outcome.decode_tokens += u64::from(count) * u64::from(self.decoding);
         self.last_event =
             self.last_event.max(self.next_step + self.run_step.times(u64::from(count - 1)));
@@ -388,7 +403,21 @@ impl Engine {
         if has_room && let Some(&Reverse((time, ..))) = self.pending.peek() {
             length = length.min(self.run_steps_before(time));
         }
-        self.run_length = self.with_free_blocks(length);
+        self.run_length = self.within_limit(self.with_free_blocks(length));
+    }
+
+    /// As many of `length` decode steps as begin before the batch must be made smaller.
+    fn within_limit(&self, length: u32) -> u32 {
+        let begins = |steps: u32| self.kv.used() + self.blocks_needed(steps - 1) <= self.kv_limit;
+        if self.kv_limit == u32::MAX || self.running() < 2 || length == 0 || begins(length) {
+            return length;
+        }
+        let (mut low, mut high) = (0, length);
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            if begins(middle) { low = middle } else { high = middle }
+        }
+        low
     }
 
     /// As many of `length` decode steps as the free blocks last for.
@@ -518,4 +547,6 @@ pub struct EngineSetup {
     pub fcfs: bool,
     /// Whether requests share tokens.
     pub chained: bool,
+    /// The share of KV blocks in use above which the batch is made smaller.
+    pub preempt_above: Option<f64>,
 }

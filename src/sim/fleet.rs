@@ -32,6 +32,8 @@ pub enum Due {
     Scrape,
     /// The autoscaler decides.
     Decision,
+    /// The health of instances is checked.
+    Check,
 }
 
 /// Where an instance is in its life.
@@ -96,6 +98,9 @@ pub struct Place {
     pub deadline_at: SimTime,
     pub recovery_at: SimTime,
     pub ready_at: SimTime,
+    /// When its instance was launched, and when it came into its state.
+    pub launched: SimTime,
+    pub entered: SimTime,
     since: SimTime,
 }
 
@@ -175,6 +180,9 @@ impl<'a> Fleet<'a> {
             fleet.add_pool(at as u32, pool);
         }
         fleet.schedule_all();
+        if let Some(checks) = &bundle.gateway.health_checks {
+            fleet.schedule(SimTime::ZERO + checks.interval, Due::Check, 0);
+        }
         fleet
     }
 
@@ -272,7 +280,8 @@ impl<'a> Fleet<'a> {
     /// Brings an instance into another state.
     pub fn set_state(&mut self, place: usize, state: State, now: SimTime) {
         self.settle(place, now);
-        self.places[place].state = state;
+        let place = &mut self.places[place];
+        (place.state, place.entered) = (state, now);
     }
 
     /// Accounts for the time until `now` in the present state of `place`.
@@ -394,6 +403,7 @@ impl<'a> Fleet<'a> {
         let at = &mut self.places[place];
         at.zone = zone;
         at.launches += 1;
+        at.launched = now;
         (at.after, at.noted) = (After::Restart, false);
         let pool = &mut self.pools[at.pool as usize];
         pool.outcome.launches += 1;

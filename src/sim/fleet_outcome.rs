@@ -2,6 +2,7 @@
 
 use crate::base::{InstanceId, SimTime, Span};
 use crate::policy::autoscale::Reason;
+use crate::policy::health::Ailment;
 
 /// What the fleet did and what it cost, over the whole run but where it says otherwise.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,6 +124,13 @@ pub enum Happening {
     },
     /// There is capacity again that had been missing.
     CapacityBack,
+    /// An instance was found unfit and takes no more requests until it is back.
+    OutOfRotation {
+        /// Why.
+        ailment: Ailment,
+    },
+    /// An instance takes requests again.
+    BackInRotation,
 }
 
 /// One interval of the timeline.
@@ -141,7 +149,8 @@ pub struct Interval {
     /// 99th percentile of the time to first token of requests that arrived in the interval and
     /// were answered in full, in milliseconds; within 1 %. `None` without any.
     pub ttft_p99_ms: Option<f64>,
-    /// Requests waiting at the end of the interval: in wait queues, on the way there, or held.
+    /// Requests waiting at the end of the interval: in wait queues, on the way there, or at the
+    /// gateway.
     pub waiting: u32,
     /// Requests in batches at the end of the interval.
     pub running: u32,

@@ -49,8 +49,14 @@ pub struct Live {
     pub instance: u32,
     /// Prompt tokens.
     pub input: u32,
-    /// Answer tokens.
+    /// Answer tokens that it will get.
     pub output: u32,
+    /// Answer tokens that it would have.
+    pub wanted: u32,
+    /// Since when it waits at the gateway; NEVER where it does not.
+    pub gated: SimTime,
+    /// When it was sent to its instance.
+    pub routed: SimTime,
     /// What names its KV blocks.
     pub naming: Naming,
     /// Full KV blocks of the prompt.
@@ -84,6 +90,8 @@ impl Live {
         self.phase = Phase::Pending;
         self.instance = NOWHERE;
         self.deadline = SimTime::NEVER;
+        self.gated = SimTime::NEVER;
+        self.output = self.wanted;
         self.seen = false;
         (self.cached, self.computed, self.preemptions) = (0, 0, 0);
         self.first_token = SimTime::NEVER;

@@ -9,6 +9,8 @@
 //!
 #![doc = include_str!("fleet.md")]
 //!
+#![doc = include_str!("admission.md")]
+//!
 //! # What makes it fast
 //!
 //! No event objects: arrivals are a sorted column, an instance has one due slot, decode steps of
@@ -24,9 +26,12 @@ mod course;
 mod engine;
 mod fleet;
 pub mod fleet_outcome;
+mod gateway;
+mod health;
 mod kv;
 mod live;
 mod moving;
+mod observe;
 mod order;
 mod orders;
 pub mod outcome;

@@ -7,14 +7,14 @@ use crate::base::{Delay, Rng, SimTime, Span, Stream};
 use crate::policy::autoscale::{
     Autoscaler, Autoscaling, FleetView, Foresight, ScaleOrder, autoscaler,
 };
-use crate::policy::signals::{PoolSample, Sample, Samples, TokenCost};
+use crate::policy::signals::{InstanceSample, PoolSample, Sample, Samples, TokenCost};
 use crate::policy::{PolicyBundle, Pool};
 use crate::scenario::{Conditions, Strike};
 use crate::sim::cluster::{Cluster, Scratch};
 use crate::sim::engine::{Engine, Shared};
 use crate::sim::fleet::{After, Due, Fleet, State};
 use crate::sim::fleet_outcome::{FleetOutcome, Happening, StateTime};
-use crate::sim::live::{NOWHERE, Phase};
+use crate::sim::live::{Live, NOWHERE, Phase};
 use crate::sim::outcome::RequestState;
 use crate::sim::source::Source;
 use std::cmp::Reverse;
@@ -36,6 +36,8 @@ pub struct Moving<'a> {
     /// Which places take requests, and how many do.
     pub(super) open: Vec<bool>,
     open_count: u32,
+    /// With fewer nobody is sent to an instance.
+    least_open: u32,
     /// Requests that wait at the router for an instance.
     held: VecDeque<u32>,
     /// When attempts are given up: when, slot, id, attempt; in order of time.
@@ -46,6 +48,8 @@ pub struct Moving<'a> {
     endings: BinaryHeap<Reverse<(SimTime, u32)>>,
     /// Attempts that reached the cluster.
     arrivals: u64,
+    /// Prompt tokens of these.
+    prompt_tokens: u64,
 }
 
 /// What is next in such a run; of several at one instant the first kind goes first.
@@ -54,9 +58,11 @@ enum Next {
     Ending,
     Fleet,
     Deadline,
+    Expiry,
     Arrival,
     Retry,
     Admission,
+    Tick,
     Routing,
     Engine,
 }
@@ -73,7 +79,8 @@ impl<'a> Moving<'a> {
             pool.min_instances == pool.instances && pool.max_instances == pool.instances
         };
         let scaling = bundle.autoscaling.as_ref();
-        let still = scaling.is_none() && interval.is_none() && bundle.pools.iter().all(fixed);
+        let quiet = scaling.is_none() && interval.is_none() && !bundle.gateway.is_active();
+        let still = quiet && bundle.pools.iter().all(fixed);
         if still && conditions.is_calm() {
             return None;
         }
@@ -97,17 +104,24 @@ impl<'a> Moving<'a> {
             orders: Vec::new(),
             open: vec![false; bundle.places() as usize],
             open_count: 0,
+            least_open: bundle.gateway.degradation.min_healthy.unwrap_or(1),
             held: VecDeque::new(),
             deadlines: VecDeque::new(),
             retries: BinaryHeap::new(),
             endings: BinaryHeap::new(),
             arrivals: 0,
+            prompt_tokens: 0,
         })
     }
 
-    /// Whether a request can be routed.
-    pub fn any_open(&self) -> bool {
-        self.open_count > 0
+    /// Whether requests are routed: enough instances take some.
+    pub fn may_route(&self) -> bool {
+        self.open_count >= self.least_open
+    }
+
+    /// Instances in rotation.
+    pub fn open_count(&self) -> u32 {
+        self.open_count
     }
 
     /// Holds a request at the router.
@@ -126,8 +140,10 @@ impl<'a> Moving<'a> {
     }
 
     /// An attempt reached the cluster; returns when it will be given up.
-    pub fn arrived(&mut self, now: SimTime, slot: u32, id: u32, attempt: u8) -> SimTime {
+    pub fn arrived(&mut self, now: SimTime, slot: u32, live: &Live) -> SimTime {
+        let (id, attempt) = (live.id, live.attempt);
         self.arrivals += 1;
+        self.prompt_tokens += u64::from(live.input);
         let Some(timeout) = self.conditions.clients.timeout else { return SimTime::NEVER };
         let deadline = now + timeout.min(SimTime::LAST.since(SimTime::ZERO));
         self.deadlines.push_back((deadline, slot, id, attempt));
@@ -202,6 +218,8 @@ impl<'a, S: Source> Cluster<'a, S> {
             Next::Ending => self.on_ending(),
             Next::Fleet => self.on_fleet(),
             Next::Deadline => self.on_deadline(),
+            Next::Expiry => self.on_expiry(),
+            Next::Tick => self.on_tick(),
             Next::Arrival => self.on_arrival(now),
             Next::Retry => self.on_retry(),
             Next::Admission => self.on_admission(now),
@@ -218,9 +236,11 @@ impl<'a, S: Source> Cluster<'a, S> {
     /// When what is next.
     fn next_moving(&mut self) -> (SimTime, Next) {
         self.drop_stale_deadlines();
+        self.drop_stale_expiries();
         let (kind, cluster) = self.next_cluster_event();
         let kind = [Next::Arrival, Next::Admission, Next::Routing][usize::from(kind)];
         let engine = self.s.agenda.first().0;
+        let (expiry, tick) = (self.gate.next_expiry(), self.gate.tick());
         let moving = self.moving();
         let ending = moving.endings.peek().map_or(SimTime::NEVER, |&Reverse((end, _))| end);
         let deadline = moving.deadlines.front().map_or(SimTime::NEVER, |&(time, ..)| time);
@@ -229,6 +249,8 @@ impl<'a, S: Source> Cluster<'a, S> {
             (ending, Next::Ending),
             (moving.fleet.next(), Next::Fleet),
             (deadline, Next::Deadline),
+            (expiry, Next::Expiry),
+            (tick, Next::Tick),
             (cluster, kind),
             (retry, Next::Retry),
             (engine, Next::Engine),
@@ -310,9 +332,11 @@ impl<'a, S: Source> Cluster<'a, S> {
             self.s.admissions.retain(|&(_, other)| other != slot);
             self.s.routings.retain(|&(_, other)| other != slot);
             self.moving().held.retain(|&other| other != slot);
+            self.gate.remove(slot);
             0
         } else {
             let place = instance as usize;
+            self.s.collect.health.given_up(instance);
             let comes_back = self.may_come_again(slot);
             let begun = self.begun(place, now);
             self.with_engine(place, |engine, cx| engine.remove(slot, comes_back, begun, cx))
@@ -357,18 +381,19 @@ impl<'a, S: Source> Cluster<'a, S> {
     }
 
     fn on_retry(&mut self) {
-        let Some(Reverse((now, id, slot))) = self.moving().retries.pop() else { return };
-        let attempt = self.s.slots[slot].attempt;
-        let deadline = self.moving().arrived(now, slot, id, attempt);
+        let Some(Reverse((now, _, slot))) = self.moving().retries.pop() else { return };
+        if let Some(moving) = &mut self.moving {
+            self.s.slots[slot].deadline = moving.arrived(now, slot, &self.s.slots[slot]);
+        }
         let live = &mut self.s.slots[slot];
-        (live.arrival, live.deadline) = (now, deadline);
+        live.arrival = now;
         live.rank = self.ranking.rank(now, live.class, live.input);
         self.s.collect.tried_again(live, now);
         self.s.admissions.push_back((now + self.bundle.admission_latency, slot));
     }
 
     /// Routes those who were held, in the order in which they came to be.
-    fn route_held(&mut self, now: SimTime) {
+    pub(super) fn route_held(&mut self, now: SimTime) {
         let held = std::mem::take(&mut self.moving().held);
         for slot in held {
             self.route(slot, now);
@@ -410,6 +435,7 @@ impl<'a, S: Source> Cluster<'a, S> {
         self.fleet().places[place].ready_at = SimTime::NEVER;
         self.fleet().note(now, place, Happening::Ready);
         self.with_engine(place, |engine, _| engine.renew(now));
+        self.begin_record(place);
         self.set_open(place, true);
         self.route_held(now);
     }
@@ -417,13 +443,31 @@ impl<'a, S: Source> Cluster<'a, S> {
     /// Scrapes the signals.
     pub(super) fn scrape(&mut self, now: SimTime) {
         let pools = self.fleet().pools();
+        let reads_engines = self.moving().scaling.is_some_and(Autoscaling::reads_engines);
         let mut sample =
             Sample { at: now, pools: vec![PoolSample::default(); pools], ..Sample::default() };
+        let scaling = self.moving().scaling;
+        let block_size = u64::from(self.bundle.block_size);
+        let by_instance = scaling.is_some_and(Autoscaling::watches_instances);
         for place in 0..self.s.engines.len() {
             let gauges = self.s.engines[place].gauges(now, self.begun(place, now), &self.s.slots);
             let at = &self.fleet().places[place];
             let (pool, state, serves) = (at.pool as usize, at.state, at.serves());
+            let (launched, entered) = (at.launched, at.entered);
             let kv = self.s.engines[place].kv.used() + self.s.engines[place].kv.free();
+            if by_instance && matches!(state, State::Starting | State::Ready) {
+                let is_ready = state == State::Ready;
+                sample.instances.push(InstanceSample {
+                    pool: pool as u32,
+                    place: place as u32,
+                    launched,
+                    ready_since: is_ready.then_some(entered),
+                    waiting: gauges.waiting,
+                    kv_used: gauges.kv_used * block_size,
+                    kv_total: if is_ready { u64::from(kv) * block_size } else { 0 },
+                    busy_ps: u128::from(gauges.busy.as_ps()),
+                });
+            }
             let pool = &mut sample.pools[pool];
             pool.busy_ps += u128::from(gauges.busy.as_ps());
             pool.prefill_tokens += gauges.prefill_tokens;
@@ -437,12 +481,17 @@ impl<'a, S: Source> Cluster<'a, S> {
                 pool.ready += 1;
                 pool.kv_used += gauges.kv_used;
                 pool.kv_total += u64::from(kv);
+                if reads_engines {
+                    let begun = self.begun(place, now);
+                    sample.engines.push(self.s.engines[place].sample(now, begun, &self.s.slots));
+                }
             }
         }
         self.s.collect.watch.scrape(now, &mut sample);
+        let queued = self.gate.queued() as u64;
         let moving = self.moving();
-        sample.arrivals = moving.arrivals;
-        sample.held = moving.held.len() as u64;
+        (sample.arrivals, sample.prompt_tokens) = (moving.arrivals, moving.prompt_tokens);
+        sample.held = moving.held.len() as u64 + queued;
         for (pool, sample) in sample.pools.iter_mut().enumerate() {
             sample.ready_ps = moving.fleet.ready_ps(pool, now);
         }
@@ -479,7 +528,8 @@ impl<'a, S: Source> Cluster<'a, S> {
 
     /// Takes down how many wait and run at the end of an interval of the timeline.
     fn close_interval(&mut self, index: u32, now: SimTime) {
-        let (mut waiting, mut running) = (self.moving().held.len() as u64, 0);
+        let held = self.moving().held.len() + self.gate.queued();
+        let (mut waiting, mut running) = (held as u64, 0);
         for place in 0..self.s.engines.len() {
             let gauges = self.s.engines[place].gauges(now, self.begun(place, now), &self.s.slots);
             waiting += gauges.waiting;

@@ -71,6 +71,8 @@ pub struct Outcome {
     pub instances: Vec<InstanceOutcome>,
     /// What the fleet did and what it cost; `None` where nothing could change.
     pub fleet: Option<FleetOutcome>,
+    /// What the gateway did; `None` where it lets everybody pass at once.
+    pub gateway: Option<GatewayOutcome>,
     /// One record per request where asked for, by id.
     pub requests: Vec<RequestRecord>,
     /// One record per step where asked for, in order of time, then instance.
@@ -82,7 +84,7 @@ pub struct Outcome {
 pub struct Counts {
     /// Reached the cluster.
     pub injected: u64,
-    /// Turned away at admission, with the last attempt.
+    /// Turned away at admission or by the queue of the gateway, with the last attempt.
     pub rejected: u64,
     /// Prompt larger than an instance's whole KV cache.
     pub dropped: u64,
@@ -90,13 +92,42 @@ pub struct Counts {
     pub timed_out: u64,
     /// Lost with an instance, with the last attempt.
     pub failed: u64,
-    /// Not in a batch when the run was cut: in a wait queue, on its way there, held for want of
-    /// an instance, or with a client who will try again.
+    /// In the queue of the gateway for longer than it lets anybody wait, with the last attempt.
+    pub expired: u64,
+    /// Not in a batch when the run was cut: in a wait queue, on its way there, at the gateway,
+    /// or with a client who will try again.
     pub queued: u64,
     /// In a batch when the run was cut.
     pub running: u64,
     /// Answered in full.
     pub completed: u64,
+}
+
+/// What the gateway did, over the whole run but where it says otherwise.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GatewayOutcome {
+    /// Attempts turned away by each rule of admission, in the order in which they are asked, and
+    /// by `degradation` where it sheds.
+    pub shed: Vec<(&'static str, u64)>,
+    /// Attempts turned away because the queue, or their band of it, was full.
+    pub full: u64,
+    /// Attempts that had to leave the queue for more urgent ones.
+    pub displaced: u64,
+    /// Attempts that were in the queue for too long.
+    pub expired: u64,
+    /// Waits at the gateway that were longer than no time and ended with dispatch or routing.
+    pub waited: u64,
+    /// All waits at the gateway that ended so, of measured requests, those of no time included.
+    pub wait: Summary,
+    /// Measured requests whose answer is complete and was cut short.
+    pub capped: u64,
+}
+
+impl GatewayOutcome {
+    /// Attempts turned away by admission or by the queue.
+    pub fn turned_away(&self) -> u64 {
+        self.shed.iter().map(|(_, shed)| shed).sum::<u64>() + self.full + self.displaced
+    }
 }
 
 /// A distribution in milliseconds. Quantiles interpolate linearly between order statistics in
@@ -207,7 +238,7 @@ pub enum RequestState {
     Running,
     /// Answered in full.
     Completed,
-    /// Turned away at admission.
+    /// Turned away at admission or by the queue of the gateway.
     Rejected,
     /// Can never fit into an instance's KV cache.
     Dropped,
@@ -215,6 +246,8 @@ pub enum RequestState {
     TimedOut,
     /// Lost with its instance.
     Failed,
+    /// For too long in the queue of the gateway.
+    Expired,
 }
 
 /// One request, in whole microseconds; [`RequestRecord::NEVER_US`] where it did not happen.

@@ -239,6 +239,22 @@ impl Engine {
         self.wait.push_back_in(slot, cx.slots);
     }
 
+    /// Throws out the last of the batch until its blocks are within the limit, or one is left.
+    pub(super) fn relieve(&mut self, work: &mut Work, cx: &mut Shared) {
+        while self.running() > 1 && self.kv.used() > self.kv_limit {
+            let Some(victim) = self.batch.last() else { return };
+            work.preempted = true;
+            self.preempt(victim, cx);
+        }
+    }
+
+    /// Whether a request whose first chunk ends at `tokens` would bring the batch over its limit.
+    fn would_be_relieved(&self, tokens: u32) -> bool {
+        self.kv_limit != u32::MAX
+            && self.running() > 0
+            && self.kv.used() + tokens.div_ceil(self.block_size()) > self.kv_limit
+    }
+
     /// Drops a request whose prompt and answer exceed the whole cache: it could only be thrown
     /// out and started again for ever.
     fn drop_running(&mut self, slot: u32, cx: &mut Shared) {
@@ -298,6 +314,9 @@ impl Engine {
             let live = &mut cx.slots[slot];
             let cached = self.kv.look_up(&live.naming, cx.chains) * self.block_size();
             let tokens = self.chunk(live.input - cached, work.budget);
+            if self.would_be_relieved(cached + tokens) {
+                return;
+            }
             if !self.kv.admit(&mut live.holding, &live.naming, cx.chains, tokens) {
                 return;
             }

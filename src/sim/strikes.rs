@@ -38,6 +38,7 @@ impl<S: Source> Cluster<'_, S> {
             Due::Interval => self.end_interval(index, now),
             Due::Scrape => self.scrape(now),
             Due::Decision => self.decide(now),
+            Due::Check => self.check_health(now),
             Due::Notice if self.fleet().places[place].notice_at == now => self.notice(place, now),
             Due::Deadline if self.fleet().places[place].deadline_at == now => {
                 let lost = self.lose_all(place, now);

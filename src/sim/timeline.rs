@@ -1,7 +1,7 @@
 //! A run by intervals, and what an autoscaler sees of its latencies.
 
 use crate::base::{Bins, SimTime, Span};
-use crate::policy::signals::{Quantiles, Sample, empty_latencies};
+use crate::policy::signals::{Answered, Quantiles, Sample, empty_latencies};
 use crate::sim::fleet_outcome::Interval;
 
 /// One interval while the run goes on.
@@ -134,6 +134,7 @@ pub struct Watch {
     /// have ended yet.
     first_tokens: Vec<(SimTime, u32, Span)>,
     latencies: [Bins; 3],
+    answered: Answered,
 }
 
 impl Watch {
@@ -141,6 +142,7 @@ impl Watch {
     pub fn reset(&mut self, quantiles: Option<Quantiles>) {
         self.on = quantiles.is_some();
         self.first_tokens.clear();
+        self.answered = Answered::default();
         self.latencies = quantiles.map(empty_latencies).unwrap_or_default();
     }
 
@@ -151,9 +153,10 @@ impl Watch {
         }
     }
 
-    /// A request was answered.
-    pub fn completed(&mut self, tpot: Option<Span>, e2e: Span) {
+    /// A request with so many tokens of prompt and answer was answered.
+    pub fn completed(&mut self, tokens: (u32, u32), tpot: Option<Span>, e2e: Span) {
         if self.on {
+            self.answered.add(tokens.0, tokens.1);
             if let Some(tpot) = tpot {
                 self.latencies[1].add(tpot);
             }
@@ -171,6 +174,7 @@ impl Watch {
         if !self.on {
             return;
         }
+        sample.answered = std::mem::take(&mut self.answered);
         let [ttft, tpot, e2e] = &mut self.latencies;
         self.first_tokens.retain(|&(end, _, span)| {
             if end <= now {

@@ -5,10 +5,12 @@
 
 use blis_opt::base::{Delay, SimTime, Span};
 use blis_opt::config::Market;
+use blis_opt::latency::Blackbox;
 use blis_opt::policy::autoscale::{
-    Aibrix, Autoscaling, Behavior, Combine, CooldownFrom, Drain, Fallback, FallbackBehavior, Hpa,
-    Keda, Knative, Metric, MetricType, Oracle, RayServe, Rule, ScalingPolicy, Schedule, SkyServe,
-    Strategy, Thresholds, Trigger,
+    Aibrix, Analyzer, Autoscaling, Behavior, Calibration, Combine, CooldownFrom, DownCheck, Drain,
+    Dynamo, Fallback, FallbackBehavior, Hpa, Keda, Knative, Method, Metric, MetricType, Noise,
+    Oracle, QueueingModel, RayServe, Readiness, Rule, Saturation, ScalingPolicy, Schedule,
+    SkyServe, Strategy, Sweep, Target, Thresholds, Transition, Trigger, Variant, Wva,
 };
 use blis_opt::policy::signals::{Aggregate, Quantiles, Signal};
 use blis_opt::policy::{Pool, StartUp};
@@ -258,10 +260,16 @@ fn autoscaling(dice: &mut Dice, moments: &Moments, pools: u32) -> Autoscaling {
 fn controller(dice: &mut Dice, moments: &Moments, pools: u32) -> ScalingPolicy {
     let pool = dice.between(0, pools - 1);
     let short = |dice: &mut Dice| if dice.once_in(2) { Span::ZERO } else { moments.span(dice) };
-    match dice.between(0, 5) {
+    match dice.between(0, 7) {
+        6 => ScalingPolicy::Dynamo(dynamo(dice, moments, pool)),
+        7 => ScalingPolicy::Wva(wva(dice, moments, pools)),
         0 => {
             let metrics = (0..dice.between(1, 3)).map(|_| metric(dice, moments)).collect();
-            ScalingPolicy::Hpa(Hpa { pool, metrics, behavior: behavior(dice, moments) })
+            let readiness = Readiness {
+                initial_readiness_delay: short(dice),
+                cpu_initialization_period: short(dice),
+            };
+            ScalingPolicy::Hpa(Hpa { pool, metrics, readiness, behavior: behavior(dice, moments) })
         }
         1 => ScalingPolicy::Keda(Keda {
             pool,
@@ -313,11 +321,74 @@ fn controller(dice: &mut Dice, moments: &Moments, pools: u32) -> ScalingPolicy {
     }
 }
 
+fn dynamo(dice: &mut Dice, moments: &Moments, pool: u32) -> Dynamo {
+    let noise = Noise { q_level: 1.0, q_trend: 0.1, r: 10.0 };
+    let latency = Blackbox { alpha: [0.0; 3], beta: [1000.0, 1.0, 10.0] };
+    let sweep = Sweep { latency, isl: 30.0, osl: 8.0 };
+    Dynamo {
+        target: dice.pick(&[Target::Throughput, Target::Latency, Target::Sla, Target::Sla]),
+        ttft_ms: dice.pick(&[0.1, 2.0, 20.0, 500.0]),
+        itl_ms: dice.pick(&[0.1, 1.0, 5.0, 50.0]),
+        throughput_scaling: dice.once_in(2),
+        load_scaling: dice.once_in(2),
+        throughput_interval: moments.interval(dice),
+        max_throughput_replicas: dice.between(1, 8),
+        sensitivity: dice.pick(&[0.2, 0.8, 1.0]),
+        down_check: dice.pick(&[DownCheck::Sensitivity, DownCheck::Consolidation]),
+        min_observations: dice.between(1, 5),
+        predictor: dice.pick(&[Method::Constant, Method::Arima, Method::Kalman(noise)]),
+        log1p: dice.once_in(3),
+        min_endpoint: dice.between(0, 2),
+        max_gpus: dice.pick(&[-1, 1, 3, 8]),
+        min_gpus: dice.pick(&[-1, -1, 2]),
+        sweep: dice.once_in(2).then_some(sweep),
+        ..Dynamo::new(pool, None)
+    }
+}
+
+fn wva(dice: &mut Dice, moments: &Moments, pools: u32) -> Wva {
+    let thresholds = Saturation {
+        kv_spare_trigger: dice.pick(&[0.0, 0.1, 0.5]),
+        queue_length_threshold: dice.pick(&[1.0, 5.0, 100.0]),
+        queue_spare_trigger: dice.pick(&[0.0, 0.5, 1.0]),
+        scale_up_threshold: dice.pick(&[0.1, 0.8]),
+        scale_down_boundary: dice.pick(&[0.01, 0.09]),
+        avg_input_tokens: dice.once_in(2).then_some(50.0),
+        ..Saturation::default()
+    };
+    let analyzer = match dice.between(0, 2) {
+        0 => {
+            let transition = dice.pick(&[Transition::Variant, Transition::Model]);
+            Analyzer::SaturationV1(thresholds, transition)
+        }
+        1 => Analyzer::SaturationV2(thresholds),
+        _ => Analyzer::QueueingModel(QueueingModel {
+            ttft_ms: dice.pick(&[1.0, 50.0, 1e6]),
+            itl_ms: dice.pick(&[1.0, 10.0, 1e6]),
+            max_batch_size: dice.pick(&[1, 4, 20]),
+            ..QueueingModel::default()
+        }),
+    };
+    let variant = |pool| Variant {
+        pool,
+        cost: dice.pick(&[1.0, 1.0, 3.0]),
+        calibration: Calibration::OfSteps([dice.pick(&[1.0, 1000.0]), 10.0, 5.0]),
+    };
+    Wva {
+        variants: (0..pools).map(variant).collect(),
+        analyzer,
+        optimization_interval: moments.interval(dice),
+        window: moments.interval(dice),
+        metric_delay: if dice.once_in(2) { Span::ZERO } else { moments.span(dice) },
+        behavior: behavior(dice, moments),
+    }
+}
+
 fn metric(dice: &mut Dice, moments: &Moments) -> Metric {
-    use MetricType::{AverageValue, Pods, Resource, Value};
+    use MetricType::{AverageValue, Cpu, Pods, Resource, Value};
     let (_, signal) = dice.pick(&Signal::ALL);
     Metric {
-        kind: dice.pick(&[Pods, Resource, Value, AverageValue]),
+        kind: dice.pick(&[Pods, Resource, Value, AverageValue, Cpu]),
         signal,
         target: dice.pick(&[0.001, 0.5, 3.0, 50.0]),
         window: moments.interval(dice),
@@ -422,22 +493,11 @@ fn constant(start_up: &StartUp) -> StartUp {
     StartUp { provisioning, loading: Delay::Constant(start_up.mean()), warm_up }
 }
 
-/// Leaves one pool, of which everything speaks that spoke of any.
+/// Leaves one pool, and the autoscaler where it speaks of no other.
 pub fn keep_one_pool(scenario: &mut Scenario) {
     scenario.bundle.pools.truncate(1);
-    match scenario.bundle.autoscaling.as_mut().map(|autoscaling| &mut autoscaling.policy) {
-        Some(ScalingPolicy::Scheduled(schedule)) => schedule.pool = 0,
-        Some(ScalingPolicy::Oracle(oracle)) => oracle.pool = 0,
-        Some(ScalingPolicy::Thresholds(rules)) => {
-            rules.up.iter_mut().chain(&mut rules.down).for_each(|rule| rule.pool = 0);
-        }
-        Some(ScalingPolicy::Hpa(hpa)) => hpa.pool = 0,
-        Some(ScalingPolicy::Keda(keda)) => keda.pool = 0,
-        Some(ScalingPolicy::Knative(knative)) => knative.pool = 0,
-        Some(ScalingPolicy::RayServe(ray)) => ray.pool = 0,
-        Some(ScalingPolicy::SkyServe(sky)) => sky.pool = 0,
-        Some(ScalingPolicy::Aibrix(aibrix)) => aibrix.pool = 0,
-        None => {}
+    if scenario.bundle.autoscaling.as_ref().is_some_and(|scaling| scaling.pools() != [0]) {
+        scenario.bundle.autoscaling = None;
     }
     if scenario.bundle.places() == 0 {
         scenario.bundle.pools[0].fix(1);

@@ -3,7 +3,7 @@
 use blis_opt::search::scenarios::Scope;
 use blis_opt::search::{
     Budget, Condition, Constraint, Direction, Domain, Knob, KnobValue, MetricName, Objective,
-    Proof, SearchSpace, Seeds, Unit,
+    Proof, SearchSpace, Seeds, Seek, Unit,
 };
 
 /// An integer from `low` to `high` in steps of `step`.
@@ -60,7 +60,9 @@ pub fn space(name: &str, knobs: Vec<Knob>, constraints: &[&str]) -> SearchSpace 
         scale_groups: Vec::new(),
         objective: Objective { direction: Direction::Minimize, metric: metric("cost_per_hour") },
         constraints: constraints.iter().map(constraint).collect(),
+        seek: Seek::Optimum,
         fitness: None,
+        show: Vec::new(),
         pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
         seeds: Seeds { base: 1, search: 4, verify: 16 },
         budget: Budget { evaluations: 240, wall: None },

@@ -11,11 +11,19 @@ mod disagg24;
 mod fleet_day;
 mod grid4;
 mod knobs;
+mod simulated;
 mod static7;
 
 use blis_opt::base::{Rng, Stream};
 use blis_opt::search::{
     Candidate, Evaluator, Figures, Job, KnobValue, Run, SearchSpace, Sink, Stop,
+};
+
+#[allow(unused_imports, reason = "a test looks at them")]
+pub use simulated::KEPT;
+pub use simulated::{
+    KEPT_SEEDS, SIMULATED, SWEPT, Simulated, Swept, TRUTH_SEEDS, every_candidate, write_row,
+    write_table,
 };
 
 /// What a candidate is in truth.
@@ -45,6 +53,16 @@ pub trait Problem: Evaluator {
 
     /// What `candidate` is in truth.
     fn truth(&self, candidate: &Candidate) -> Truth;
+
+    /// The seeds behind the truth, where it costs as many simulations; none where it is cheap.
+    fn truth_seeds(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Whether the truth costs many simulations.
+    fn truth_is_dear(&self) -> bool {
+        !self.truth_seeds().is_empty()
+    }
 
     /// The best that is known.
     fn best(&self) -> Option<Best>;
@@ -94,9 +112,13 @@ const COMMON: f64 = 0.6;
 /// # Panics
 /// Where there is none.
 pub fn named(name: &str) -> Box<dyn Problem> {
-    match synthetic(name) {
-        Some(problem) => Box::new(problem),
-        None => panic!("no problem `{name}`; there are {SYNTHETIC:?}"),
+    if let Some(problem) = synthetic(name) {
+        return Box::new(problem);
+    }
+    match name {
+        name if SWEPT.contains(&name) => Box::new(Swept::open(name)),
+        name if SIMULATED.contains(&name) => Box::new(Simulated::open(name)),
+        _ => panic!("no problem `{name}`; there are {SYNTHETIC:?}, {SWEPT:?} and {SIMULATED:?}"),
     }
 }
 

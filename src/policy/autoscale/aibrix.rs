@@ -216,8 +216,8 @@ impl Cooldown {
 }
 
 impl Controller for Aibrix {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {

@@ -203,8 +203,8 @@ impl Poller {
 }
 
 impl Controller for Keda {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {
@@ -287,10 +287,10 @@ impl Autoscaler for KedaLoop {
         if view.desired == 0 {
             return;
         }
-        let served = self.served(view.desired, &values);
         let pods = fleet.pods(pool);
-        let behavior = &self.keda.behavior;
-        let Some(proposal) = propose(served.into_iter(), &pods, behavior) else { return };
+        let served = self.served(view.desired, &values).into_iter();
+        let served = served.map(|(metric, value)| (metric, pods, value));
+        let Some(proposal) = propose(served, &self.keda.behavior) else { return };
         let bounds = (view.min.max(1), view.max);
         let wanted = self.steering.follow(now, view.desired, proposal.replicas, bounds);
         towards(wanted, pool, view, proposal.reason(wanted), orders);

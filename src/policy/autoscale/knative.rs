@@ -1,8 +1,9 @@
 //! The Knative Pod Autoscaler: a stable window, and a short one to panic in.
 //!
-//! Its excess burst capacity decides about the path of requests, not about instances, and has no
-//! place here. To zero it goes `scale_to_zero_grace_period` after it first wanted none, which is
-//! the longest that Knative waits.
+//! Its excess burst capacity decides whether requests go through the activator, which takes no time
+//! here and changes no number of instances: it would have no effect, and is left out. To zero it
+//! goes `scale_to_zero_grace_period` after it first wanted none, which is the longest that Knative
+//! waits.
 
 use std::collections::VecDeque;
 
@@ -182,8 +183,8 @@ impl Decider {
 }
 
 impl Controller for Knative {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {
@@ -213,8 +214,12 @@ impl Autoscaler for KnativeLoop {
         };
         let wanted = decider.decide(now, view.ready, stable, panic);
         let wanted = decider.with_grace(now, wanted, view.desired).clamp(view.min, view.max);
-        let value = if decider.panic_since.is_some() { panic.max(stable) } else { stable };
-        let reason = Reason::Recommended { signal, value, target: knative.aim(), wanted };
+        let target = knative.aim();
+        let reason = if decider.panic_since.is_some() {
+            Reason::Panicked { signal, value: panic.max(stable), target, wanted }
+        } else {
+            Reason::Recommended { signal, value: stable, target, wanted }
+        };
         towards(wanted, pool, view, reason, orders);
     }
 }

@@ -4,6 +4,7 @@
 //! out what minimum, maximum, cooldowns and capacity allow.
 
 mod aibrix;
+mod dynamo;
 mod hpa;
 mod keda;
 mod knative;
@@ -13,6 +14,7 @@ mod read;
 mod scheduled;
 mod skyserve;
 mod thresholds;
+mod wva;
 
 use std::cmp::Ordering;
 
@@ -20,13 +22,18 @@ use crate::base::{InstanceId, SimTime, Span};
 use crate::policy::signals::{Quantiles, Samples, Signal};
 
 pub use aibrix::{Aibrix, Strategy};
-pub use hpa::{Behavior, Hpa, Metric, MetricType, RateLimit, Rates, Select, Unit};
+pub use dynamo::{DownCheck, Dynamo, Method, Noise, Sweep, Target};
+pub use hpa::{Behavior, Hpa, Metric, MetricType, RateLimit, Rates, Readiness, Select, Unit};
 pub use keda::{Fallback, FallbackBehavior, Keda, Trigger};
 pub use knative::Knative;
 pub use oracle::Foresight;
 pub use ray_serve::RayServe;
+pub use read::policy_names;
 pub(super) use read::read_autoscaling;
 pub use skyserve::SkyServe;
+pub use wva::{
+    Analyzer, Calibration, QueueingModel, Saturation, Service, Transition, Variant, Wva,
+};
 
 /// How a fleet scales.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +100,10 @@ pub enum ScalingPolicy {
     SkyServe(SkyServe),
     /// The KPA or APA of AIBrix.
     Aibrix(Aibrix),
+    /// The Dynamo planner.
+    Dynamo(Dynamo),
+    /// The Workload Variant Autoscaler of llm-d.
+    Wva(Wva),
 }
 
 /// Instances by time of day.
@@ -243,6 +254,28 @@ pub enum Reason {
         /// How many instances the controller wants.
         wanted: u32,
     },
+    /// A controller computed it from an estimate of its own.
+    Estimated {
+        /// What it estimated.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// What that is held against.
+        limit: f64,
+        /// How many instances the controller wants.
+        wanted: u32,
+    },
+    /// The same while the controller panics, which Knative calls it.
+    Panicked {
+        /// Which signal.
+        signal: Signal,
+        /// The higher of its values over both windows.
+        value: f64,
+        /// What it should be per instance.
+        target: f64,
+        /// How many instances the controller wants.
+        wanted: u32,
+    },
 }
 
 /// Decides about the number of instances.
@@ -252,12 +285,20 @@ pub trait Autoscaler {
     fn plan(&mut self, now: SimTime, fleet: &FleetView, orders: &mut Vec<ScaleOrder>);
 }
 
-/// A controller of the real world, as its users set it. It scales one pool.
+/// A controller of the real world, as its users set it.
 trait Controller {
-    /// The pool, by position.
-    fn pool(&self) -> u32;
+    /// The pools, by position, each once.
+    fn pools(&self) -> Vec<u32>;
     /// The signals it looks at, each with its window.
     fn looks_at(&self) -> Vec<(Signal, Span)>;
+    /// Whether it wants to know each engine.
+    fn reads_engines(&self) -> bool {
+        false
+    }
+    /// Whether it looks at single instances.
+    fn looks_at_instances(&self) -> bool {
+        false
+    }
     /// One that begins its work.
     fn start(&self, interval: Span) -> Box<dyn Autoscaler>;
 }
@@ -268,12 +309,10 @@ pub fn autoscaler(scaling: &Autoscaling, foresight: Foresight) -> Box<dyn Autosc
         ScalingPolicy::Scheduled(schedule) => Box::new(scheduled::Scheduled::new(schedule)),
         ScalingPolicy::Thresholds(rules) => Box::new(thresholds::Rules::new(rules)),
         ScalingPolicy::Oracle(oracle) => Box::new(oracle::Clairvoyant::new(*oracle, foresight)),
-        ScalingPolicy::Hpa(hpa) => hpa.start(scaling.interval),
-        ScalingPolicy::Keda(keda) => keda.start(scaling.interval),
-        ScalingPolicy::Knative(knative) => knative.start(scaling.interval),
-        ScalingPolicy::RayServe(ray) => ray.start(scaling.interval),
-        ScalingPolicy::SkyServe(sky) => sky.start(scaling.interval),
-        ScalingPolicy::Aibrix(aibrix) => aibrix.start(scaling.interval),
+        other => {
+            let controller = other.controller().expect("all others are controllers");
+            controller.start(scaling.interval)
+        }
     }
 }
 
@@ -288,6 +327,8 @@ impl ScalingPolicy {
             Self::RayServe(ray) => Some(ray),
             Self::SkyServe(sky) => Some(sky),
             Self::Aibrix(aibrix) => Some(aibrix),
+            Self::Dynamo(dynamo) => Some(dynamo),
+            Self::Wva(wva) => Some(wva),
         }
     }
 
@@ -299,7 +340,7 @@ impl ScalingPolicy {
             Self::Thresholds(rules) => {
                 rules.up.iter().chain(&rules.down).map(|rule| rule.pool).collect()
             }
-            _ => self.controller().iter().map(|controller| controller.pool()).collect(),
+            _ => self.controller().map_or_else(Vec::new, Controller::pools),
         };
         pools.sort_unstable();
         pools.dedup();
@@ -323,9 +364,25 @@ impl Autoscaling {
         windows.max().unwrap_or(Span::ZERO)
     }
 
-    /// Whether the policy looks at latencies.
-    pub fn reads_latencies(&self) -> bool {
-        self.policy.looks_at().iter().any(|(signal, _)| signal.is_latency())
+    /// The pools that the policy may change, by position, each once.
+    pub fn pools(&self) -> Vec<u32> {
+        self.policy.pools()
+    }
+
+    /// Whether the policy looks at latencies or lengths of single requests.
+    pub fn watches_requests(&self) -> bool {
+        self.reads_engines()
+            || self.policy.looks_at().iter().any(|(signal, _)| signal.is_of_requests())
+    }
+
+    /// Whether the policy looks at single instances.
+    pub fn watches_instances(&self) -> bool {
+        self.policy.controller().is_some_and(Controller::looks_at_instances)
+    }
+
+    /// Whether the policy wants to know each instance.
+    pub fn reads_engines(&self) -> bool {
+        self.policy.controller().is_some_and(Controller::reads_engines)
     }
 
     /// Whether the policy is an oracle, which has to be told the future.
@@ -353,6 +410,14 @@ impl std::fmt::Display for Reason {
             Self::Recommended { signal, value, target, wanted } => {
                 let name = signal.name();
                 write!(formatter, "{name} {value:.3} for a target of {target}: {wanted} wanted")
+            }
+            Self::Estimated { what, value, limit, wanted } => {
+                write!(formatter, "{what} {value:.3} against {limit:.3}: {wanted} wanted")
+            }
+            Self::Panicked { signal, value, target, wanted } => {
+                let name = signal.name();
+                write!(formatter, "panic: {name} {value:.3} for a target of {target}: ")?;
+                write!(formatter, "{wanted} wanted")
             }
             Self::Signal { signal, value, limit, lasting } => {
                 let sign = if value > limit { '>' } else { '<' };

@@ -166,8 +166,8 @@ impl Decider {
 }
 
 impl Controller for RayServe {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {

@@ -1,8 +1,8 @@
 //! `autoscaling` of a bundle, from YAML.
 
 use super::{
-    Aibrix, Autoscaling, Combine, CooldownFrom, Drain, Hpa, Keda, Knative, Oracle, RayServe, Rule,
-    ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds,
+    Aibrix, Autoscaling, Combine, CooldownFrom, Drain, Dynamo, Hpa, Keda, Knative, Oracle,
+    RayServe, Rule, ScalingPolicy, Schedule, SkyServe, Strategy, Thresholds, Wva,
 };
 use crate::base::Span;
 use crate::config::{Bounds, DAY, Fields, Node, Position, Problems, did_you_mean};
@@ -38,9 +38,11 @@ enum PolicyName {
     RayServe,
     SkyServe,
     Aibrix(Strategy),
+    Dynamo,
+    Wva,
 }
 
-const POLICIES: [(&str, PolicyName); 11] = [
+const POLICIES: [(&str, PolicyName); 13] = [
     ("none", PolicyName::None),
     ("scheduled", PolicyName::Scheduled),
     ("thresholds", PolicyName::Thresholds),
@@ -52,7 +54,14 @@ const POLICIES: [(&str, PolicyName); 11] = [
     ("skyserve", PolicyName::SkyServe),
     ("aibrix-kpa", PolicyName::Aibrix(Strategy::Kpa)),
     ("aibrix-apa", PolicyName::Aibrix(Strategy::Apa)),
+    ("dynamo-planner", PolicyName::Dynamo),
+    ("wva", PolicyName::Wva),
 ];
+
+/// What `autoscaling.policy` may be, but for `none`.
+pub fn policy_names() -> impl Iterator<Item = &'static str> {
+    POLICIES.iter().filter(|(_, name)| *name != PolicyName::None).map(|(text, _)| *text)
+}
 
 impl PolicyName {
     /// The usual intervals of decisions and of scrapes, in milliseconds: those of the real thing.
@@ -62,6 +71,7 @@ impl PolicyName {
             Self::RayServe => (100, 1_000),
             Self::SkyServe => (20_000, 20_000),
             Self::Aibrix(_) => (10_000, 10_000),
+            Self::Dynamo => (5_000, 5_000),
             _ => (15_000, 15_000),
         }
     }
@@ -148,6 +158,8 @@ fn read_policy(
     let sky = SkyServe::read(fields, usual, name == PolicyName::SkyServe);
     let strategy = if let PolicyName::Aibrix(strategy) = name { Some(strategy) } else { None };
     let aibrix = Aibrix::read(fields, usual, strategy);
+    let dynamo = Dynamo::read(fields, usual, pools);
+    let wva = Wva::read(fields, usual, pools);
     match name {
         PolicyName::None => None,
         PolicyName::Scheduled => schedule.map(ScalingPolicy::Scheduled),
@@ -159,6 +171,8 @@ fn read_policy(
         PolicyName::RayServe => Some(ScalingPolicy::RayServe(ray)),
         PolicyName::SkyServe => sky.map(ScalingPolicy::SkyServe),
         PolicyName::Aibrix(_) => aibrix.map(ScalingPolicy::Aibrix),
+        PolicyName::Dynamo => Some(ScalingPolicy::Dynamo(dynamo)),
+        PolicyName::Wva => Some(ScalingPolicy::Wva(wva)),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::tests::{accepted, messages, read, seconds};
 use super::*;
 use crate::policy::autoscale::{
-    Behavior, Fallback, FallbackBehavior, Metric, MetricType, RateLimit, Rates, Select, Trigger,
-    Unit,
+    Analyzer, Behavior, Calibration, Fallback, FallbackBehavior, Metric, MetricType, QueueingModel,
+    RateLimit, Rates, Readiness, Saturation, Select, Service, Transition, Trigger, Unit,
 };
 use crate::policy::signals::Aggregate;
 
@@ -27,7 +27,10 @@ fn an_hpa_behaves_by_default_as_in_kubernetes() {
     let limits = vec![limit(Unit::Percent, 100)];
     let down = Rates { stabilization: seconds(300), tolerance, select, limits };
     let behavior = Behavior { up, down };
-    assert_eq!(policy(hpa), ScalingPolicy::Hpa(Hpa { pool: 0, metrics: vec![metric], behavior }));
+    let readiness =
+        Readiness { initial_readiness_delay: seconds(30), cpu_initialization_period: seconds(300) };
+    let metrics = vec![metric];
+    assert_eq!(policy(hpa), ScalingPolicy::Hpa(Hpa { pool: 0, metrics, readiness, behavior }));
 }
 
 #[test]
@@ -38,8 +41,12 @@ fn every_key_of_an_hpa_is_read() {
                 {type: value, signal: ttft_p99_ms, target: 500, window: 30s}], \
                 scale_up: {stabilization: 1m, tolerance: 0.05, select: min, policies: \
                 [{type: pods, value: 2, period: 30s}, {type: percent, value: 50, period: 1m}]}, \
-                scale_down: {select: disabled}}}";
+                scale_down: {select: disabled}, initial_readiness_delay: 10s, \
+                cpu_initialization_period: 2m}}";
     let ScalingPolicy::Hpa(hpa) = policy(text) else { panic!("an HPA") };
+    let windows = [seconds(10), seconds(120)];
+    let Readiness { initial_readiness_delay, cpu_initialization_period } = hpa.readiness;
+    assert_eq!([initial_readiness_delay, cpu_initialization_period], windows);
     let [mut pods, mut share, mut slow] = [
         metric(MetricType::Pods, Signal::RunningPerInstance, 40.0),
         metric(MetricType::Resource, Signal::KvUtilization, 0.6),
@@ -161,6 +168,73 @@ fn aibrix_has_the_defaults_of_its_annotations() {
 }
 
 #[test]
+fn wva_has_the_defaults_of_its_config_map_and_all_pools_are_its_variants() {
+    let ScalingPolicy::Wva(usual) = policy("{policy: wva}") else { panic!("a WVA") };
+    let pools: Vec<u32> = usual.variants.iter().map(|variant| variant.pool).collect();
+    assert_eq!(pools, [0, 1]);
+    assert!(usual.variants.iter().all(|variant| variant.cost > 0.0));
+    let thresholds = Saturation {
+        kv_cache_threshold: 0.8,
+        queue_length_threshold: 5.0,
+        kv_spare_trigger: 0.1,
+        queue_spare_trigger: 3.0,
+        scale_up_threshold: 0.8,
+        scale_down_boundary: 0.4,
+        avg_input_tokens: None,
+    };
+    assert_eq!(usual.analyzer, Analyzer::SaturationV1(thresholds, Transition::Variant));
+    let times = [usual.optimization_interval, usual.window, usual.metric_delay];
+    assert_eq!(times, [60, 60, 15].map(seconds));
+    assert_eq!(usual.behavior, Behavior::default());
+    assert_eq!(policy("{policy: wva, wva: {analyzer: saturation-v1}}"), ScalingPolicy::Wva(usual));
+    let ScalingPolicy::Wva(one) = policy("{policy: wva, pool: b}") else { panic!("a WVA") };
+    assert_eq!(one.variants.iter().map(|variant| variant.pool).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn every_key_of_wva_is_read() {
+    let common = "optimization_interval: 30s, window: 2m, metric_delay: 30s, tolerance: 0, \
+                  kv_cache_threshold: 0.7, queue_length_threshold: 8, kv_spare_trigger: 0.2, \
+                  queue_spare_trigger: 2, scale_up_threshold: 0.85, scale_down_boundary: 0.7, \
+                  avg_input_tokens: 512, transition: model, model: {ttft: 1s, itl: 80ms, \
+                  max_batch_size: 64, at_tokens: 128, queue_to_batch_ratio: 5, \
+                  transition_penalty: 0.2, calibration: {b: {alpha_ms: 20.58, beta_ms: 0.41, \
+                  gamma_ms: 5.2, delta_ms: 0.1}}}";
+    let read = |analyzer: &str| {
+        let text = format!("{{policy: wva, wva: {{analyzer: {analyzer}, {common}}}}}");
+        let ScalingPolicy::Wva(wva) = policy(&text) else { panic!("a WVA") };
+        wva
+    };
+    let thresholds = Saturation {
+        kv_cache_threshold: 0.7,
+        queue_length_threshold: 8.0,
+        kv_spare_trigger: 0.2,
+        queue_spare_trigger: 2.0,
+        scale_up_threshold: 0.85,
+        scale_down_boundary: 0.7,
+        avg_input_tokens: Some(512.0),
+    };
+    let v1 = read("saturation-v1");
+    assert_eq!(v1.analyzer, Analyzer::SaturationV1(thresholds, Transition::Model));
+    assert_eq!(read("saturation-v2").analyzer, Analyzer::SaturationV2(thresholds));
+    let model = QueueingModel {
+        ttft_ms: 1000.0,
+        itl_ms: 80.0,
+        max_batch_size: 64,
+        at_tokens: Some(128.0),
+        queue_to_batch_ratio: 5,
+        transition_penalty: 0.2,
+    };
+    assert_eq!(read("queueing-model").analyzer, Analyzer::QueueingModel(model));
+    let times = [v1.optimization_interval, v1.window, v1.metric_delay];
+    assert_eq!(times, [30, 120, 30].map(seconds));
+    assert_eq!((v1.behavior.up.tolerance, v1.behavior.down.tolerance), (0.0, 0.0));
+    assert!(matches!(v1.variants[0].calibration, Calibration::OfSteps(_)));
+    let given = Service { alpha_ms: 20.58, beta_ms: 0.41, gamma_ms: 5.2, delta_ms: 0.1 };
+    assert_eq!(v1.variants[1].calibration, Calibration::Given(given));
+}
+
+#[test]
 fn controllers_decide_as_often_as_the_real_ones_and_have_no_other_brakes() {
     let given = "hpa: {metrics: [{type: value, signal: waiting, target: 5}]}, \
                  keda: {triggers: [{signal: waiting, threshold: 5}]}, \
@@ -174,6 +248,7 @@ fn controllers_decide_as_often_as_the_real_ones_and_have_no_other_brakes() {
         ("skyserve", 20_000, 20_000),
         ("aibrix-kpa", 10_000, 10_000),
         ("aibrix-apa", 10_000, 10_000),
+        ("wva", 15_000, 15_000),
     ] {
         let scaling = accepted(&format!("{{policy: {name}, {given}}}")).expect("it scales");
         let ms = |ms: u64| Span::from_us(ms * 1000);
@@ -206,6 +281,29 @@ fn what_is_wrong_with_a_controller_is_said() {
         ("{policy: none, skyserve: {}}", "`skyserve` needs `target_qps_per_replica`"),
         ("{policy: none, aibrix: {signal: running}}", "`aibrix` needs `target`"),
         ("{policy: none, knative: {taget: 9}}", "unknown key `taget` in `knative`"),
+        (
+            "{policy: none, wva: {scale_down_boundary: 0.8}}",
+            "`scale_down_boundary` must be below `scale_up_threshold`",
+        ),
+        (
+            "{policy: none, wva: {kv_cache_threshold: 0.3, kv_spare_trigger: 0.4}}",
+            "`kv_spare_trigger` must be at most `kv_cache_threshold`",
+        ),
+        (
+            "{policy: none, wva: {queue_spare_trigger: 6}}",
+            "`queue_spare_trigger` must be at most `queue_length_threshold`",
+        ),
+        (
+            "{policy: none, wva: {optimization_interval: 0s}}",
+            "`optimization_interval` must be longer than zero",
+        ),
+        ("{policy: none, wva: {model: {ttft: 0ms}}}", "`ttft` must be longer than zero"),
+        ("{policy: none, wva: {model: {calibration: {c: {}}}}}", "a calibration needs `alpha_ms`"),
+        (
+            "{policy: none, wva: {model: {calibration: {c: {alpha_ms: 20, beta_ms: 0.4, \
+             gamma_ms: 5, delta_ms: 0.1}}}}}",
+            "there is no pool `c`",
+        ),
     ] {
         assert_eq!(messages(text).first().map(String::as_str), Some(message), "{text}");
         assert!(read(text).0.is_none(), "{text}");
@@ -221,6 +319,14 @@ fn metrics_that_cannot_mean_much_are_warned_of() {
     assert_eq!(mean, ["`kv_utilization` is no total over the pool"]);
     let busy = hpa("{type: pods, signal: busy_fraction, target: 0.7}");
     assert_eq!(busy, ["`busy_fraction` is near 1 on any loaded engine, full or not"]);
+    let other = hpa("{type: cpu, signal: waiting, target: 0.7}");
+    assert!(other[0].contains("`signal`"), "{other:?}");
+    let (cpu, warned) = read("{policy: hpa, hpa: {metrics: [{type: cpu, target: 0.7}]}}");
+    assert_eq!(warned, busy);
+    let scaling = cpu.and_then(|bundle| bundle.autoscaling).expect("it scales");
+    assert!(scaling.watches_instances());
+    let ScalingPolicy::Hpa(hpa) = scaling.policy else { panic!("an HPA") };
+    assert_eq!(hpa.metrics[0].kind, MetricType::Cpu);
     let ray = messages("{policy: ray-serve, ray_serve: {upscale_delay_s: 5}}");
     assert_eq!(ray, ["a delay is shorter than `look_back_period_s`"]);
 }

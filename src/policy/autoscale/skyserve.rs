@@ -98,8 +98,8 @@ impl Decider {
 }
 
 impl Controller for SkyServe {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {

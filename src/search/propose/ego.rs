@@ -111,11 +111,11 @@ fn training(ask: &Ask<'_>) -> Option<(Array2<f64>, Array2<f64>)> {
     if trials.len() < POINTS_MIN {
         return None;
     }
-    let learned = Columns::of(ask.space, &trials);
-    if is_constant(&learned.objective) {
+    let mut learned = Columns::of(ask.space, &trials, ask.batch);
+    if is_constant(&learned.goals[0]) {
         return None;
     }
-    let mut columns = vec![learned.objective];
+    let mut columns = vec![learned.goals.swap_remove(0)];
     columns.extend(learned.constraints.into_iter().filter(|column| !is_constant(column)));
     let width = ask.space.knobs.len();
     let points: Vec<f64> =

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::candidate::Candidate;
 use super::evaluate::Foresight;
-use super::space::SearchSpace;
+use super::space::{SearchSpace, Seek};
 use super::state::{Trial, evaluations};
 
 /// Where a candidate came from.
@@ -191,7 +191,9 @@ impl<'a> Sight<'a> {
             return proposals;
         }
         let descents = if left <= space.batch { size } else { size.div_ceil(2) };
-        self.extend(&descent::Descent, descents, &mut proposals);
+        if space.seek == Seek::Optimum {
+            self.extend(&descent::Descent, descents, &mut proposals);
+        }
         self.extend(proposer, size, &mut proposals);
         self.extend(&random::Mutation, size, &mut proposals);
         self.extend(&random::Random, size, &mut proposals);

@@ -1,55 +1,82 @@
 //! What a surrogate learns from: finite columns over chosen trials.
 
 use crate::search::cube;
+use crate::search::metric::{Better, MetricName};
 use crate::search::objective::Direction;
-use crate::search::space::SearchSpace;
+use crate::search::space::{SearchSpace, Seek};
 use crate::search::state::{Trial, ranking};
 
 /// Targets over trials, all finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Columns {
-    /// The objective, to be made small.
-    pub objective: Vec<f64>,
+    /// What is wanted, to be made small: the objective, or two axes of the frontier.
+    pub goals: Vec<Vec<f64>>,
     /// Per constraint: at most 0 where it is kept.
     pub constraints: Vec<Vec<f64>>,
 }
 
 impl Columns {
-    /// The columns over `trials`, at least one.
-    pub fn of(space: &SearchSpace, trials: &[&Trial]) -> Self {
-        let objective = objectives(space, trials);
+    /// The columns over `trials`, at least one, for this batch: of more than two axes it looks at
+    /// two.
+    pub fn of(space: &SearchSpace, trials: &[&Trial], batch: u64) -> Self {
+        let goals = Goal::of(space, batch).iter().map(|goal| goal.column(trials)).collect();
         let violations: Vec<Vec<f64>> =
             trials.iter().map(|trial| trial.score.violations(space)).collect();
         let constraints = (0..violations[0].len())
             .map(|constraint| violations.iter().map(|row| row[constraint]).collect())
             .collect();
-        Self { objective, constraints }
+        Self { goals, constraints }
     }
 }
 
-/// `value` of the objective as a surrogate sees it: the logarithm where all of `log` are positive
-/// and to be made small.
-pub fn scaled(space: &SearchSpace, log: bool, value: f64) -> f64 {
-    if log { value.ln() } else { space.objective.to_minimize(value) }
+/// A figure that is to be made better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Goal<'a> {
+    /// Which figure.
+    pub metric: &'a MetricName,
+    /// Whether smaller is better.
+    pub minimize: bool,
 }
 
-/// Whether the objective of `trials` is taken on a log scale.
-pub fn is_log(space: &SearchSpace, trials: &[&Trial]) -> bool {
-    let mut values = trials.iter().filter_map(|trial| trial.score.objective);
-    space.objective.direction == Direction::Minimize && values.all(|value| value > 0.0)
-}
+impl<'a> Goal<'a> {
+    /// What `batch` of a search is after: the objective, or two axes of the frontier, in turn
+    /// where there are more.
+    pub fn of(space: &'a SearchSpace, batch: u64) -> Vec<Self> {
+        if space.seek == Seek::Optimum {
+            let minimize = space.objective.direction == Direction::Minimize;
+            return vec![Self { metric: &space.objective.metric, minimize }];
+        }
+        let count = space.pareto.len();
+        let first = batch as usize % count;
+        let axes = [first, (first + 1) % count].map(|index| &space.pareto[index]);
+        axes.map(|metric| Self { metric, minimize: metric.better() == Better::Lower }).to_vec()
+    }
 
-/// The objective of each trial, to be made small. A trial without an objective counts as the
-/// worst.
-fn objectives(space: &SearchSpace, trials: &[&Trial]) -> Vec<f64> {
-    let log = is_log(space, trials);
-    let values = trials.iter().filter_map(|trial| trial.score.objective);
-    let worst = values.map(|value| scaled(space, log, value)).fold(f64::NEG_INFINITY, f64::max);
-    let worst = if worst.is_finite() { worst } else { 0.0 };
-    trials
-        .iter()
-        .map(|trial| trial.score.objective.map_or(worst, |value| scaled(space, log, value)))
-        .collect()
+    /// Whether the figure is taken on a log scale: it is to be made small, and positive
+    /// throughout.
+    pub fn is_log(&self, trials: &[&Trial]) -> bool {
+        let mut values = trials.iter().filter_map(|trial| trial.mean(self.metric.as_str()));
+        self.minimize && values.all(|value| value > 0.0)
+    }
+
+    /// `value` as a surrogate sees it.
+    pub fn scaled(&self, log: bool, value: f64) -> f64 {
+        match (self.minimize, log) {
+            (true, true) => value.ln(),
+            (true, false) => value,
+            (false, _) => -value,
+        }
+    }
+
+    /// The figure of each trial, to be made small. A trial without it counts as the worst.
+    fn column(&self, trials: &[&Trial]) -> Vec<f64> {
+        let log = self.is_log(trials);
+        let value =
+            |trial: &&Trial| trial.mean(self.metric.as_str()).map(|value| self.scaled(log, value));
+        let worst = trials.iter().filter_map(value).fold(f64::NEG_INFINITY, f64::max);
+        let worst = if worst.is_finite() { worst } else { 0.0 };
+        trials.iter().map(|trial| value(trial).unwrap_or(worst)).collect()
+    }
 }
 
 /// Whether a column says nothing.

@@ -5,6 +5,7 @@ use crate::scenario::Conduct;
 
 use super::super::outcome::RequestState;
 use super::cluster::{Cluster, Kind};
+use super::health::{Sign, What};
 use super::scaling::Observed;
 
 impl Cluster<'_> {
@@ -19,6 +20,7 @@ impl Cluster<'_> {
         request.finished = Some(now);
         request.ended = Some(now);
         let e2e = request.e2e().expect("it is complete");
+        self.signs.push(Sign { at: now, place: at, request: id, what: What::Answer });
         self.observed.push(Observed::e2e(now, id, e2e));
         if let Some(tpot) = request.tpot() {
             self.observed.push(Observed::tpot(now, id, tpot));
@@ -41,6 +43,9 @@ impl Cluster<'_> {
             place.engine.as_ref().is_some_and(|engine| engine.requests().contains(&id))
         };
         let at = self.places.iter().position(somewhere);
+        if let Some(place) = at {
+            self.signs.push(Sign { at: now, place, request: id, what: What::GivenUp });
+        }
         self.leave(id);
         self.fail(now, id, RequestState::TimedOut);
         if let Some(at) = at {
@@ -77,6 +82,7 @@ impl Cluster<'_> {
             (request.first_token, request.ttft) = (None, None);
         }
         self.observed.retain(|observed| observed.request != id || observed.at <= now);
+        self.signs.retain(|sign| sign.request != id || sign.at <= now);
         self.events.retain(|&(_, kind, _, other)| kind != Kind::Completion || other != id);
     }
 
@@ -103,9 +109,11 @@ impl Cluster<'_> {
 
     /// What was to happen to an attempt that has ended does not happen.
     fn forget_attempt(&mut self, id: usize) {
-        let of_attempt = |kind| matches!(kind, Kind::GiveUp | Kind::Admission | Kind::Routing);
+        let of_attempt =
+            |kind| matches!(kind, Kind::GiveUp | Kind::Expiry | Kind::Admission | Kind::Routing);
         self.events.retain(|&(_, kind, _, other)| !of_attempt(kind) || other != id);
         self.held.retain(|&other| other != id);
+        self.gate.forget(id);
     }
 
     /// The client of request `id` tries again.

@@ -8,7 +8,9 @@ use super::super::fleet_outcome::FleetEvent;
 use super::super::outcome::{RequestState, StepRecord};
 use super::engine::Engine;
 use super::fleet::Place;
-use super::router::Router;
+use super::gate::Gate;
+use super::health::{Sign, What};
+use super::router::{Router, Sight};
 use super::scaling::{Control, Observed};
 use super::{Request, Setting};
 
@@ -36,14 +38,20 @@ pub(super) enum Kind {
     Scrape,
     /// The autoscaler is asked.
     Decision,
+    /// The health of instances is checked; turn: which check.
+    HealthCheck,
     /// A client gives up; turn: that of the attempt.
     GiveUp,
+    /// A request has been in the queue of the gateway for too long; turn: as it joined.
+    Expiry,
     /// A request first reaches the cluster; turn: the request.
     Arrival,
     /// A client tries again; turn: the request.
     Retry,
     /// A request is let in or not.
     Admission,
+    /// The gateway tries to dispatch.
+    Tick,
     /// A request is sent to an instance.
     Routing,
 }
@@ -55,6 +63,9 @@ pub(super) struct Cluster<'a> {
     pub events: BTreeSet<(SimTime, Kind, u64, usize)>,
     turn: u64,
     pub router: Router,
+    pub gate: Gate,
+    /// What health checks will know.
+    pub signs: Vec<Sign>,
     pub requests: Vec<Request>,
     /// Requests that the router holds for want of an instance.
     pub held: Vec<usize>,
@@ -69,6 +80,8 @@ pub(super) struct Cluster<'a> {
     pub observed: Vec<Observed>,
     /// When attempts reached the cluster, first ones and further ones.
     pub attempts: Vec<SimTime>,
+    /// Prompt tokens of these.
+    pub prompt_tokens: u64,
     pub retries: Vec<SimTime>,
     /// Tokens computed for attempts that were lost or given up.
     pub wasted_tokens: u64,
@@ -86,6 +99,8 @@ impl<'a> Cluster<'a> {
             events: BTreeSet::new(),
             turn: 0,
             router: Router::new(&setting, places.len()),
+            gate: Gate::new(&setting, places.len()),
+            signs: Vec::new(),
             requests: (0..trace.len()).map(|id| Request::new(&setting, id)).collect(),
             held: Vec::new(),
             places,
@@ -95,6 +110,7 @@ impl<'a> Cluster<'a> {
             gaps: Vec::new(),
             observed: Vec::new(),
             attempts: Vec::new(),
+            prompt_tokens: 0,
             retries: Vec::new(),
             wasted_tokens: 0,
             log: Vec::new(),
@@ -115,6 +131,10 @@ impl<'a> Cluster<'a> {
             cluster.events.insert((SimTime::ZERO, Kind::Scrape, 0, 0));
             let first = SimTime::ZERO + autoscaling.interval;
             cluster.events.insert((first, Kind::Decision, 0, 0));
+        }
+        if let Some(checks) = &setting.bundle.gateway.health_checks {
+            let first = SimTime::ZERO + checks.interval;
+            cluster.events.insert((first, Kind::HealthCheck, 1, 0));
         }
         cluster.start();
         cluster
@@ -169,7 +189,7 @@ impl<'a> Cluster<'a> {
         self.events.insert((at, Kind::Arrival, id as u64, id));
     }
 
-    fn push(&mut self, at: SimTime, kind: Kind, id: usize) {
+    pub fn push(&mut self, at: SimTime, kind: Kind, id: usize) {
         self.turn += 1;
         self.events.insert((at, kind, self.turn, id));
     }
@@ -193,6 +213,9 @@ impl<'a> Cluster<'a> {
             Kind::IntervalEnd => self.end_interval(now),
             Kind::Scrape => self.scrape(now),
             Kind::Decision => self.decide(now),
+            Kind::HealthCheck => self.check_health(now, turn),
+            Kind::Expiry => self.expire(now, id),
+            Kind::Tick => self.tick(now),
             Kind::GiveUp => self.give_up(now, id),
             Kind::Arrival => self.attempt(now, id),
             Kind::Retry => self.retry(now, id),
@@ -204,6 +227,7 @@ impl<'a> Cluster<'a> {
     /// An attempt reaches the cluster.
     pub fn attempt(&mut self, now: SimTime, id: usize) {
         self.attempts.push(now);
+        self.prompt_tokens += u64::from(self.requests[id].input);
         let attempt = self.attempts.len() as u64;
         self.requests[id].state = RequestState::Queued;
         self.requests[id].came = (now, attempt);
@@ -213,27 +237,26 @@ impl<'a> Cluster<'a> {
         self.push(now + self.setting.bundle.admission_latency, Kind::Admission, id);
     }
 
-    fn admit(&mut self, now: SimTime, id: usize) {
-        self.router.look(now, &self.setting, &self.places);
-        if self.router.admit(now, &self.setting, id) {
-            self.push(now + self.setting.bundle.routing_latency, Kind::Routing, id);
-        } else {
-            self.fail(now, id, RequestState::Rejected);
-        }
-    }
-
     /// Sends a request to an instance, or holds it where none is ready.
     pub fn route(&mut self, now: SimTime, id: usize) {
         self.router.look(now, &self.setting, &self.places);
-        if !self.places.iter().any(Place::is_ready) {
+        if !self.may_route() {
             self.held.push(id);
+            self.requests[id].gated.get_or_insert(now);
             return;
         }
+        self.leave_gate(now, id);
+        self.cap_output(now, id);
+        self.hide_full(now);
         let ready = |&place: &usize| self.places.get(place).is_some_and(Place::is_ready);
         let chosen = match self.setting.pinned(id).filter(ready) {
             Some(place) => place,
-            None => self.router.route(&self.setting, &self.places, id),
+            None => {
+                let Self { setting, places, requests, .. } = self;
+                self.router.route(&Sight { setting, places, requests, request: id })
+            }
         };
+        self.show_all();
         self.requests[id].routed = Some(now);
         self.requests[id].instance = Some(chosen);
         let engine = self.places[chosen].engine.as_mut().expect("it is ready");
@@ -251,6 +274,10 @@ impl<'a> Cluster<'a> {
                 if !self.requests[id].seen {
                     self.requests[id].seen = true;
                     self.observed.push(Observed::ttft(step.end, id, ttft));
+                    let request = &self.requests[id];
+                    let routed = request.routed.expect("it is on an instance");
+                    let what = What::FirstToken(ttft - (routed - request.arrival));
+                    self.signs.push(Sign { at: step.end, place: at, request: id, what });
                 }
             }
             for id in step.completing {

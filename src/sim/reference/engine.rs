@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::base::{InstanceId, SimTime, Span};
 use crate::latency::Blackbox;
+use crate::policy::signals::Pass;
 use crate::policy::{Pool, Priority, Scheduler};
 
 use super::super::outcome::{RequestState, StepRecord};
@@ -62,6 +63,8 @@ pub(super) struct Engine {
     pub stopped: bool,
     /// When the last step ends.
     pub busy_until: SimTime,
+    /// What the last step is.
+    pub pass: Pass,
     /// When the last event happened.
     pub clock: SimTime,
     pub requests: u64,
@@ -91,6 +94,7 @@ impl Engine {
             slow: None,
             stopped: false,
             busy_until: SimTime::ZERO,
+            pass: Pass::default(),
             clock: SimTime::ZERO,
             requests: 0,
             steps,
@@ -234,6 +238,7 @@ impl Engine {
         self.kv_blocks_peak = self.kv_blocks_peak.max(used);
         self.kv_block_us += u64::from(used) * duration.as_us();
         self.end_step(now, duration);
+        self.pass = Pass { prefill_tokens: prefill, length: duration };
         Step {
             record: StepRecord {
                 instance: InstanceId::new(self.index),
@@ -272,6 +277,13 @@ impl Engine {
         for &id in &self.running {
             requests[id].new = 0;
         }
+        let total = self.kv.total();
+        let above = setting.bundle.gateway.degradation.preempt_above;
+        let limit = above.map(|above| (above * f64::from(total)).floor() as u32);
+        while limit.is_some_and(|limit| self.running.len() > 1 && self.kv.used() > limit) {
+            self.evict_last(requests);
+            evicted = true;
+        }
         let mut at = 0;
         while at < self.running.len() && budget > 0 {
             let request = &requests[self.running[at]];
@@ -301,6 +313,11 @@ impl Engine {
             let hits = self.kv.lookup(&setting.keys(id, full));
             let cached = hits.len() as u32 * setting.bundle.block_size;
             let new = chunk(request.input - cached, budget);
+            let blocks = (cached + new).div_ceil(setting.bundle.block_size);
+            let too_much = |limit| !self.running.is_empty() && self.kv.used() + blocks > limit;
+            if limit.is_some_and(too_much) {
+                break;
+            }
             if !self.kv.allocate(&mut request.holding, &hits, new, |i| setting.key(id, i)) {
                 break;
             }
@@ -329,20 +346,25 @@ impl Engine {
     ) -> bool {
         let id = self.running[at];
         while !self.kv.allocate(&mut requests[id].holding, &[], new, |i| setting.key(id, i)) {
-            let last = self.running.pop().expect("the request itself is in the batch");
-            let victim = &mut requests[last];
-            self.kv.release(&mut victim.holding);
-            (victim.progress, victim.cached) = (0, 0);
-            victim.gaps.clear();
-            victim.preemptions += 1;
-            victim.state = RequestState::Queued;
-            self.preemptions += 1;
-            self.waiting.push_front(last);
-            if last == id {
+            if self.evict_last(requests) == id {
                 return false;
             }
         }
         true
+    }
+
+    /// Throws the last of the batch out of it; says who that was.
+    fn evict_last(&mut self, requests: &mut [Request]) -> usize {
+        let last = self.running.pop().expect("somebody is in the batch");
+        let victim = &mut requests[last];
+        self.kv.release(&mut victim.holding);
+        (victim.progress, victim.cached) = (0, 0);
+        victim.gaps.clear();
+        victim.preemptions += 1;
+        victim.state = RequestState::Queued;
+        self.preemptions += 1;
+        self.waiting.push_front(last);
+        last
     }
 
     /// Computes the tokens of the batch; gives the times to first tokens and the gaps before

@@ -10,6 +10,7 @@ use super::super::fleet_outcome::{FleetEvent, Happening};
 use super::cluster::{Cluster, Kind};
 use super::engine::Engine;
 use super::faults::Trouble;
+use super::health::Checkup;
 
 /// What is in a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,10 @@ pub(super) struct Place {
     pub recovery: Span,
     /// Whether it has notice of being taken away.
     pub noted: bool,
+    /// What health checks know of its instance.
+    pub checkup: Checkup,
+    /// Whether it is too full for the request to be routed.
+    pub hidden: bool,
     pub launches: u64,
     pub crashes: u64,
     /// Requests answered in full.
@@ -95,6 +100,8 @@ impl Place {
                 isolated: false,
                 recovery: Span::ZERO,
                 noted: false,
+                checkup: Checkup::default(),
+                hidden: false,
                 launches: 0,
                 crashes: 0,
                 completed: 0,
@@ -105,8 +112,9 @@ impl Place {
         places
     }
 
+    /// Whether it takes requests.
     pub fn is_ready(&self) -> bool {
-        self.state == State::Ready
+        self.state == State::Ready && self.checkup.out.is_none() && !self.hidden
     }
 
     /// Whether it is to stay.
@@ -258,6 +266,8 @@ impl Cluster<'_> {
     pub fn get_ready(&mut self, now: SimTime, at: usize) {
         self.enter(now, at, State::Ready);
         self.note(now, at, Happening::Ready);
+        self.signs.retain(|sign| sign.place != at);
+        self.places[at].checkup = Checkup::default();
         let pool = &self.setting.bundle.pools[self.places[at].pool];
         let steps = self.places[at].totals.steps;
         self.places[at].engine = Some(Engine::new(&self.setting, (at, steps), pool));

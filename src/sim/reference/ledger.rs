@@ -128,7 +128,7 @@ impl Cluster<'_> {
 
     /// Requests that wait, and requests in batches.
     pub fn snapshot(&self) -> (u32, u32) {
-        let (mut waiting, mut running) = (self.held.len(), 0);
+        let (mut waiting, mut running) = (self.held.len() + self.gate.queued(), 0);
         for engine in self.places.iter().filter_map(|place| place.engine.as_ref()) {
             waiting += engine.waiting.len() + engine.on_the_way.len();
             running += engine.running.len();

@@ -2,8 +2,8 @@
 //!
 //! Every step, request and KV block is simulated by itself: events in ordered sets, blocks as
 //! objects with an identity, the free list a deque, the wait queue sorted at each step. Nothing
-//! is skipped and nothing is shared with the fast core but types, the formulas of latency, and
-//! the autoscalers with the window of scrapes that they look at.
+//! is skipped and nothing is shared with the fast core but types, the formulas of latency and of
+//! F5's scores, and the autoscalers with the window of scrapes that they look at.
 //!
 //! # Order of events
 //!
@@ -18,10 +18,13 @@ mod cluster;
 mod engine;
 mod faults;
 mod fleet;
+mod gate;
+mod health;
 mod kv;
 mod ledger;
 mod router;
 mod scaling;
+mod scores;
 mod tally;
 
 use crate::base::{SimTime, Span};
@@ -58,6 +61,7 @@ pub fn simulate_under(
     let moves = bundle.autoscaling.is_some()
         || options.timeline.is_some()
         || !conditions.is_calm()
+        || bundle.gateway.is_active()
         || !bundle.pools.iter().all(fixed);
     let mut horizon = options.horizon.min(SimTime::LAST);
     if moves {
@@ -139,6 +143,8 @@ struct Request {
     delays: Vec<Span>,
     instance: Option<usize>,
     routed: Option<SimTime>,
+    /// Since when it waits at the gateway.
+    gated: Option<SimTime>,
     enqueued: Option<SimTime>,
     first_scheduled: Option<SimTime>,
     scheduled: Option<SimTime>,
@@ -175,6 +181,7 @@ impl Request {
             delays: Vec::new(),
             instance: None,
             routed: None,
+            gated: None,
             enqueued: None,
             first_scheduled: None,
             scheduled: None,

@@ -5,7 +5,9 @@ use crate::policy::autoscale::{
     Action, Autoscaler, Autoscaling, CooldownFrom, FleetView, Foresight, PoolView, ScaleOrder,
     autoscaler,
 };
-use crate::policy::signals::{PoolSample, Sample, Samples, TokenCost, empty_latencies};
+use crate::policy::signals::{
+    Answered, EngineSample, InstanceSample, PoolSample, Sample, Samples, TokenCost, empty_latencies,
+};
 
 use super::super::fleet_outcome::{FleetEvent, Happening};
 use super::Setting;
@@ -97,8 +99,13 @@ impl Cluster<'_> {
     pub fn scrape(&mut self, now: SimTime) {
         let again = now + self.autoscaling().scrape_interval;
         let [mut ttft, mut tpot, mut e2e] = empty_latencies(self.autoscaling().quantiles);
+        let mut answered = Answered::default();
         for observed in &self.observed {
             if observed.at <= now {
+                if observed.which == 2 && self.autoscaling().watches_requests() {
+                    let request = &self.requests[observed.request];
+                    answered.add(request.input, request.output);
+                }
                 [&mut ttft, &mut tpot, &mut e2e][observed.which].add(observed.latency);
             }
         }
@@ -107,14 +114,53 @@ impl Cluster<'_> {
         let sample = Sample {
             at: now,
             arrivals: self.attempts.len() as u64,
-            held: self.held.len() as u64,
+            prompt_tokens: self.prompt_tokens,
+            engines: self.engine_samples(now),
+            held: (self.held.len() + self.gate.queued()) as u64,
             pools: pools.map(|pool| self.sample(now, pool)).collect(),
             ttft,
             tpot,
             e2e,
+            answered,
+            instances: self.instances(now),
         };
         self.control.samples.push(sample);
         self.events.insert((again, Kind::Scrape, 0, 0));
+    }
+
+    fn instances(&self, now: SimTime) -> Vec<InstanceSample> {
+        if !self.autoscaling().watches_instances() {
+            return Vec::new();
+        }
+        let block_size = u64::from(self.setting.bundle.block_size);
+        let mut instances = Vec::new();
+        for (at, place) in self.places.iter().enumerate() {
+            let times = |state| {
+                let entries = place.history.iter().rev();
+                entries.filter(move |(_, other)| *other == state).map(|&(since, _)| since).next()
+            };
+            if !matches!(place.state, State::Starting | State::Ready) {
+                continue;
+            }
+            let mut instance = InstanceSample {
+                pool: place.pool as u32,
+                place: at as u32,
+                launched: times(State::Starting).expect("it was launched"),
+                busy_ps: u128::from(place.totals.busy.as_ps()),
+                ..Default::default()
+            };
+            if place.is_ready() {
+                let engine = place.engine.as_ref().expect("it serves");
+                let under_way = engine.busy_until.since(now);
+                instance.ready_since = times(State::Ready);
+                instance.waiting = (engine.waiting.len() + engine.on_the_way.len()) as u64;
+                instance.kv_used = u64::from(engine.kv.used()) * block_size;
+                instance.kv_total = u64::from(engine.kv.total()) * block_size;
+                instance.busy_ps += u128::from((engine.busy - under_way).as_ps());
+            }
+            instances.push(instance);
+        }
+        instances
     }
 
     fn sample(&self, now: SimTime, pool: usize) -> PoolSample {
@@ -135,7 +181,7 @@ impl Cluster<'_> {
             for request in here.map(|&id| &self.requests[id]) {
                 sample.in_flight_tokens += u64::from(request.input.max(request.progress));
             }
-            if place.is_ready() {
+            if place.state == State::Ready {
                 sample.kv_used += u64::from(engine.kv.used());
                 sample.kv_total += u64::from(engine.kv.total());
             }
@@ -147,6 +193,39 @@ impl Cluster<'_> {
             }
         }
         sample
+    }
+
+    fn engine_samples(&self, now: SimTime) -> Vec<EngineSample> {
+        let ready = (0..self.places.len()).filter(|&at| self.places[at].is_ready());
+        ready
+            .filter_map(|at| {
+                let engine = self.places[at].engine.as_ref()?;
+                let waiting = engine.waiting.iter().chain(&engine.on_the_way);
+                let running = engine.running.iter().map(|&id| &self.requests[id]);
+                let decoding: Vec<_> = running.filter(|request| request.decodes()).collect();
+                let idles = engine.running.is_empty() && engine.busy_until <= now;
+                let kv_tokens = u64::from(engine.kv.total()) * u64::from(self.block_size());
+                Some(EngineSample {
+                    place: at as u32,
+                    pool: self.places[at].pool as u32,
+                    pass: if idles { None } else { Some(engine.pass) },
+                    decoding: decoding.len() as u32,
+                    decode_kv_tokens: decoding
+                        .iter()
+                        .map(|request| u64::from(request.progress))
+                        .sum(),
+                    queued_prompt_tokens: waiting
+                        .map(|&id| u64::from(self.requests[id].input))
+                        .sum(),
+                    kv_tokens,
+                    limits: self.setting.bundle.batching,
+                })
+            })
+            .collect()
+    }
+
+    fn block_size(&self) -> u32 {
+        self.setting.bundle.block_size
     }
 
     pub fn decide(&mut self, now: SimTime) {
@@ -187,7 +266,7 @@ impl Cluster<'_> {
             Action::Drain(instance) => {
                 let at = instance.index();
                 let pool = self.places[at].pool;
-                if self.places[at].is_ready() && self.order_fewer(now, pool, 1, order) {
+                if self.places[at].state == State::Ready && self.order_fewer(now, pool, 1, order) {
                     self.drain(now, at, self.autoscaling().drain);
                 }
             }

@@ -56,6 +56,7 @@ pub(super) fn outcome(cluster: &Cluster) -> Outcome {
         preemptions: totals.iter().map(|place| place.preemptions).sum(),
         instances: cluster.places.iter().zip(&totals).map(instance).collect(),
         fleet,
+        gateway: cluster.gate.outcome(&cluster.setting, &cluster.requests),
         ..Outcome::default()
     };
     if options.keep_requests {
@@ -98,6 +99,7 @@ fn counts(requests: &[&Request]) -> Counts {
         dropped: count(RequestState::Dropped),
         timed_out: count(RequestState::TimedOut),
         failed: count(RequestState::Failed),
+        expired: count(RequestState::Expired),
         queued: count(RequestState::Queued),
         running: count(RequestState::Running),
         completed: count(RequestState::Completed),
@@ -237,7 +239,7 @@ fn record(trace: &Trace, request: &Request) -> RequestRecord {
 }
 
 /// Quantiles by linear interpolation at rank q (n - 1), over nanoseconds.
-fn summary(values: impl Iterator<Item = Span>) -> Summary {
+pub(super) fn summary(values: impl Iterator<Item = Span>) -> Summary {
     let mut ns: Vec<u64> = values.map(|span| span.as_ps() / 1000).collect();
     ns.sort_unstable();
     let Some(&max) = ns.last() else { return Summary::default() };

@@ -25,6 +25,8 @@ pub enum MetricType {
     /// The same for a share of what a pod has: whole per cents, and who does not report counts as
     /// full on the way down.
     Resource,
+    /// The same for CPU: pods that are not ready for long enough do not count.
+    Cpu,
     /// An object or external metric by its `Value`: its ratio to the target times the ready pods.
     Value,
     /// An object or external metric by its `AverageValue`: a total over the target.
@@ -73,16 +75,23 @@ impl Metric {
     ) -> Option<u32> {
         let value = value?;
         match self.kind {
-            MetricType::Pods | MetricType::Resource => self.of_pods(value, pods, tolerance),
+            MetricType::Pods | MetricType::Resource | MetricType::Cpu => {
+                self.of_pods(value, pods, tolerance)
+            }
             MetricType::Value => Some(self.of_value(value, pods, tolerance)),
             MetricType::AverageValue => Some(self.of_total(value, pods, tolerance)),
         }
     }
 
+    /// Whether it is a share of what a pod has.
+    fn is_share(&self) -> bool {
+        matches!(self.kind, MetricType::Resource | MetricType::Cpu)
+    }
+
     /// Usage over the target, when `total` thousandths are the sum over `count` pods.
     fn usage(&self, total: i64, count: u32) -> f64 {
         let count = i64::from(count);
-        if self.kind == MetricType::Resource {
+        if self.is_share() {
             let percent = total * 100 / (count * 1000);
             return percent as f64 / (self.target * 100.0).round();
         }
@@ -102,7 +111,7 @@ impl Metric {
             return Some(if tolerance.contains(ratio) { pods.current } else { replicas });
         }
         if ratio < 1.0 {
-            let full = if self.kind == MetricType::Resource { 1000 } else { milli(self.target) };
+            let full = milli(self.target).max(if self.is_share() { 1000 } else { 0 });
             total += full * i64::from(pods.missing);
         }
         let is_at_target = (1.0..=1.0).contains(&ratio);

@@ -1,19 +1,21 @@
 //! The Horizontal Pod Autoscaler of Kubernetes, version 2.
 //!
 //! Starting instances, and those for which there is no capacity, are its Pending pods; instances
-//! that are down, or got ready after the last scrape, run without a sample. Readiness windows are
-//! those of CPU metrics alone and have no place here.
+//! that are down, or got ready after the last scrape, run without a sample. Metrics of CPU have
+//! readiness windows on top.
 
 mod behavior;
+mod cpu;
 mod metric;
 
 use super::{Autoscaler, Controller, FleetView, PoolView, Reason, ScaleOrder, towards};
 use crate::base::{SimTime, Span};
-use crate::config::{Bounds, Fields, Node, Problems};
+use crate::config::{Bounds, DAY, Fields, Node, Problems};
 use crate::policy::autoscale::read::{Usual, read_window};
 use crate::policy::signals::Signal;
 
 pub use behavior::{Behavior, RateLimit, Rates, Select, Unit};
+pub use cpu::Readiness;
 pub use metric::{Metric, MetricType};
 
 pub(super) use behavior::Steering;
@@ -29,6 +31,8 @@ pub struct Hpa {
     pub pool: u32,
     /// The metrics, at least one; that which asks for most counts.
     pub metrics: Vec<Metric>,
+    /// Whose CPU use counts.
+    pub readiness: Readiness,
     /// How fast it follows them.
     pub behavior: Behavior,
 }
@@ -46,24 +50,36 @@ impl Hpa {
         }
         let problems = fields.problems();
         let metrics = items.iter().filter_map(|item| Metric::read(item, usual, problems)).collect();
+        let mut readiness = Readiness::default();
+        let delay = fields.span("initial_readiness_delay", DAY);
+        readiness.initial_readiness_delay = delay.unwrap_or(readiness.initial_readiness_delay);
+        let period = fields.span("cpu_initialization_period", DAY);
+        readiness.cpu_initialization_period = period.unwrap_or(readiness.cpu_initialization_period);
         let behavior = Behavior::read(&mut fields);
         fields.finish();
-        Some(Self { pool: usual.pool, metrics, behavior })
+        Some(Self { pool: usual.pool, metrics, readiness, behavior })
     }
 }
 
 impl Metric {
     fn read(item: &Node, usual: Usual, problems: &mut Problems) -> Option<Self> {
         let mut fields = Fields::of(item, "a metric of `metrics`", problems)?;
-        fields.require(&["type", "signal", "target"]);
         let kinds = [
             ("pods", MetricType::Pods),
             ("resource", MetricType::Resource),
+            ("cpu", MetricType::Cpu),
             ("value", MetricType::Value),
             ("average-value", MetricType::AverageValue),
         ];
         let kind = fields.one_of("type", &kinds);
-        let signal = fields.one_of("signal", &Signal::ALL);
+        let busy = [("busy_fraction", Signal::BusyFraction)];
+        let signal = if kind == Some(MetricType::Cpu) {
+            fields.require(&["target"]);
+            fields.one_of("signal", &busy).or(Some(Signal::BusyFraction))
+        } else {
+            fields.require(&["type", "signal", "target"]);
+            fields.one_of("signal", &Signal::ALL)
+        };
         let target = fields.f64("target", TARGET_BOUNDS);
         let window = read_window(&mut fields).unwrap_or(usual.window);
         fields.finish();
@@ -74,7 +90,7 @@ impl Metric {
 
     /// Warns of a total that is taken for a mean, and of the reverse.
     pub(super) fn check(&self, item: &Node, problems: &mut Problems) {
-        let of_one = matches!(self.kind, MetricType::Pods | MetricType::Resource);
+        let of_one = matches!(self.kind, MetricType::Pods | MetricType::Resource | MetricType::Cpu);
         let (name, total) = (self.signal.name(), self.signal.is_total());
         if of_one && total {
             problems
@@ -106,12 +122,16 @@ impl Pods {
 }
 
 impl Controller for Hpa {
-    fn pool(&self) -> u32 {
-        self.pool
+    fn pools(&self) -> Vec<u32> {
+        vec![self.pool]
     }
 
     fn looks_at(&self) -> Vec<(Signal, Span)> {
         self.metrics.iter().map(|metric| (metric.signal, metric.window)).collect()
+    }
+
+    fn looks_at_instances(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.kind == MetricType::Cpu)
     }
 
     fn start(&self, _: Span) -> Box<dyn Autoscaler> {
@@ -127,17 +147,17 @@ pub(super) struct Proposal {
     pub value: f64,
 }
 
-/// The highest proposal of `metrics` with their values. `None` where none can be had, or where one
-/// cannot and the others would remove pods.
+/// The highest proposal of `metrics`, each with the pods that count and its value. `None` where
+/// none can be had, or where one cannot and the others would remove pods.
 pub(super) fn propose(
-    metrics: impl Iterator<Item = (Metric, Option<f64>)>,
-    pods: &Pods,
+    metrics: impl Iterator<Item = (Metric, Pods, Option<f64>)>,
     behavior: &Behavior,
 ) -> Option<Proposal> {
     let mut best: Option<Proposal> = None;
-    let mut all = true;
-    for (metric, value) in metrics {
-        let replicas = metric.replicas(value, pods, behavior.tolerance());
+    let (mut all, mut current) = (true, 0);
+    for (metric, pods, value) in metrics {
+        current = pods.current;
+        let replicas = metric.replicas(value, &pods, behavior.tolerance());
         let (Some(replicas), Some(value)) = (replicas, value) else {
             all = false;
             continue;
@@ -146,7 +166,7 @@ pub(super) fn propose(
             best = Some(Proposal { replicas, metric, value });
         }
     }
-    best.filter(|best| all || best.replicas >= pods.current)
+    best.filter(|best| all || best.replicas >= current)
 }
 
 impl Proposal {
@@ -163,14 +183,18 @@ struct HpaLoop {
 
 impl Autoscaler for HpaLoop {
     fn plan(&mut self, now: SimTime, fleet: &FleetView, orders: &mut Vec<ScaleOrder>) {
-        let Hpa { pool, metrics, behavior } = &self.hpa;
+        let Hpa { pool, metrics, readiness, behavior } = &self.hpa;
         let view = &fleet.pools[*pool as usize];
-        let pods = fleet.pods(*pool);
-        let value = |metric: &Metric| {
-            let value = fleet.signals.value(metric.signal, *pool as usize, metric.window);
-            (*metric, value)
+        let see = |metric: &Metric| {
+            let (pods, value) = if metric.kind == MetricType::Cpu {
+                readiness.see(now, fleet, *pool, metric.window)
+            } else {
+                let value = fleet.signals.value(metric.signal, *pool as usize, metric.window);
+                (fleet.pods(*pool), value)
+            };
+            (*metric, pods, value)
         };
-        let Some(proposal) = propose(metrics.iter().map(value), &pods, behavior) else { return };
+        let Some(proposal) = propose(metrics.iter().map(see), behavior) else { return };
         let bounds = (view.min, view.max);
         let wanted = self.steering.follow(now, view.desired, proposal.replicas, bounds);
         towards(wanted, *pool, view, proposal.reason(wanted), orders);
@@ -200,8 +224,8 @@ mod tests {
         let view = PoolView { desired: 4, ready: 4, max: 9, ..PoolView::default() };
         let pods = Pods::of(&view, 4);
         let asked = |values: &[Option<f64>]| {
-            let metrics = values.iter().map(|&value| (metric(10.0), value));
-            propose(metrics, &pods, &Behavior::default()).map(|proposal| proposal.replicas)
+            let metrics = values.iter().map(|&value| (metric(10.0), pods, value));
+            propose(metrics, &Behavior::default()).map(|proposal| proposal.replicas)
         };
         assert_eq!(asked(&[Some(15.0), Some(20.0), Some(1.0)]), Some(8));
         assert_eq!(asked(&[Some(5.0), Some(1.0)]), Some(2));

@@ -1,5 +1,6 @@
 //! What a candidate promises: the surrogates of objective and constraints together.
 
+use super::front::Front;
 use super::model::{Hyper, Model, Points, Prediction};
 use crate::base::normal::{ln_cumulative, ln_improvement};
 use crate::search::propose::training::{Columns, is_constant};
@@ -7,12 +8,32 @@ use crate::search::propose::training::{Columns, is_constant};
 /// The surrogates after what was seen, and what is to be beaten.
 #[derive(Clone, Debug)]
 pub struct Surrogates {
-    objective: Option<Model>,
+    /// One per goal; none of a goal that is known everywhere.
+    goals: Vec<Option<Model>>,
     /// Of the constraints that differ between points.
     constraints: Vec<Model>,
-    /// The best objective believed feasible, to be made small.
-    incumbent: Option<f64>,
-    /// Whether the objective is on a log scale.
+    best: Best,
+    /// How to tell what is known of a goal.
+    pub outlook: Outlook,
+}
+
+/// What is to be beaten.
+#[derive(Clone, Debug)]
+enum Best {
+    /// Nothing keeps the constraints yet.
+    Nothing,
+    /// One goal at this value.
+    Value(f64),
+    /// Two goals with this front.
+    Front(Front),
+}
+
+/// Which goal can be known without measuring it, and its scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// The goal that is the objective.
+    pub goal: Option<usize>,
+    /// Whether that goal is on a log scale.
     pub log: bool,
 }
 
@@ -33,40 +54,49 @@ pub struct Lesson {
     pub replicates: Vec<f64>,
     /// What is known of each point's objective.
     pub known: Vec<Known>,
-    /// Whether the objective is on a log scale.
-    pub log: bool,
-    /// The objective's, then the constraints'.
+    /// How it is known.
+    pub outlook: Outlook,
+    /// The goals', then the constraints'.
     pub hypers: Vec<Hyper>,
 }
 
 impl Surrogates {
-    /// Surrogates of `lesson`; `None` where a process cannot be built. An objective that is known
-    /// everywhere has none.
+    /// Surrogates of `lesson`; `None` where a process cannot be built.
     pub fn of(lesson: &Lesson) -> Option<Self> {
-        let Lesson { points, columns, replicates, known, hypers, .. } = lesson;
+        let Lesson { points, columns, replicates, known, hypers, outlook } = lesson;
         let model = |column: &[f64], hyper: &Hyper| {
             Model::new(hyper.clone(), points.clone(), column, replicates)
         };
         let is_known = known.iter().all(Option::is_some);
-        let objective = if is_known { None } else { Some(model(&columns.objective, &hypers[0])?) };
-        let pairs = columns.constraints.iter().zip(&hypers[1..]);
+        let mut goals = Vec::with_capacity(columns.goals.len());
+        for (index, column) in columns.goals.iter().enumerate() {
+            let spared = is_known && outlook.goal == Some(index);
+            goals.push(if spared { None } else { Some(model(column, &hypers[index])?) });
+        }
+        let pairs = columns.constraints.iter().zip(&hypers[goals.len()..]);
         let learnt = pairs.filter(|(column, _)| !is_constant(column));
         let constraints: Option<Vec<Model>> = learnt.map(|(c, hyper)| model(c, hyper)).collect();
-        let mut found =
-            Self { objective, constraints: constraints?, incumbent: None, log: lesson.log };
-        found.incumbent = found.best(lesson);
+        let (constraints, best) = (constraints?, Best::Nothing);
+        let mut found = Self { goals, constraints, best, outlook: *outlook };
+        found.best = found.best_of(lesson);
         Some(found)
     }
 
-    /// The best objective among the points that probably keep the constraints.
-    fn best(&self, lesson: &Lesson) -> Option<f64> {
+    /// The best of the points that probably keep the constraints.
+    fn best_of(&self, lesson: &Lesson) -> Best {
         let rows = lesson.points.rows.iter().zip(&lesson.known);
         let believed = rows.filter(|(row, _)| self.ln_feasible(row) > 0.5_f64.ln());
-        believed.map(|(row, &known)| self.objective_at(row, known).mean).min_by(f64::total_cmp)
+        if self.goals.len() == 1 {
+            let means = believed.map(|(row, &known)| self.goal(0, row, known).mean);
+            return means.min_by(f64::total_cmp).map_or(Best::Nothing, Best::Value);
+        }
+        let both = believed.map(|(row, &known)| [0, 1].map(|at| self.goal(at, row, known).mean));
+        Front::of(both.collect()).map_or(Best::Nothing, Best::Front)
     }
 
-    fn objective_at(&self, point: &[f64], known: Known) -> Prediction {
-        match (known, &self.objective) {
+    fn goal(&self, index: usize, point: &[f64], known: Known) -> Prediction {
+        let known = known.filter(|_| self.outlook.goal == Some(index));
+        match (known, &self.goals[index]) {
             (Some(mean), _) => Prediction { mean, deviation: 0.0 },
             (None, Some(model)) => model.predict(point),
             (None, None) => Prediction { mean: f64::INFINITY, deviation: 0.0 },
@@ -82,33 +112,45 @@ impl Surrogates {
         kept.sum()
     }
 
-    /// The logarithm of the expected gain over the incumbent, constraints kept; of the chance to
-    /// keep them while nothing does.
+    /// The logarithm of the expected gain over the best, constraints kept; of the chance to keep
+    /// them while nothing does.
     pub fn criterion(&self, point: &[f64], known: Known) -> f64 {
-        let Some(incumbent) = self.incumbent else { return self.ln_feasible(point) };
-        let objective = self.objective_at(point, known);
-        let gain = incumbent - objective.mean;
-        let ln_gain = if objective.deviation > 0.0 {
-            objective.deviation.ln() + ln_improvement(gain / objective.deviation)
-        } else if gain > 1e-9 * incumbent.abs() {
-            gain.ln()
-        } else {
-            return HOPELESS;
+        let ln_gain = match &self.best {
+            Best::Nothing => 0.0,
+            Best::Value(best) => ln_gain(*best, self.goal(0, point, known)),
+            Best::Front(front) => {
+                front.ln_gain(self.goal(0, point, known), self.goal(1, point, known))
+            }
         };
-        ln_gain + self.ln_feasible(point)
+        if ln_gain > HOPELESS { ln_gain + self.ln_feasible(point) } else { HOPELESS }
     }
 
-    /// Takes what the surrogates expect at `point` as seen there.
-    pub fn believe(&mut self, point: &[f64]) {
-        for model in self.objective.iter_mut().chain(&mut self.constraints) {
+    /// Takes what the surrogates expect at `point` as seen there; a front then reaches so far.
+    pub fn believe(&mut self, point: &[f64], known: Known) {
+        if let Best::Front(front) = &self.best {
+            let expected = [0, 1].map(|at| self.goal(at, point, known).mean);
+            self.best = Best::Front(front.clone().with(expected));
+        }
+        for model in self.goals.iter_mut().flatten().chain(&mut self.constraints) {
             let expected = model.predict(point).mean;
             model.believe(point, expected);
         }
     }
 
-    /// The length scales of what matters most: of the objective, or of the first constraint where
-    /// the objective is known.
+    /// The length scales of what matters most: of the first goal that is learnt, or else of the
+    /// first constraint.
     pub fn length_scales(&self) -> Option<Vec<f64>> {
-        self.objective.iter().chain(&self.constraints).next().map(Model::length_scales)
+        self.goals.iter().flatten().chain(&self.constraints).next().map(Model::length_scales)
+    }
+}
+
+fn ln_gain(best: f64, predicted: Prediction) -> f64 {
+    let gain = best - predicted.mean;
+    if predicted.deviation > 0.0 {
+        predicted.deviation.ln() + ln_improvement(gain / predicted.deviation)
+    } else if gain > 1e-9 * best.abs() {
+        gain.ln()
+    } else {
+        HOPELESS
     }
 }

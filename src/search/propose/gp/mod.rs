@@ -11,6 +11,7 @@
 //! the trials up to that point only, so whoever resumes a study finds the same ones.
 
 pub mod acquire;
+pub mod front;
 pub mod matrix;
 pub mod model;
 mod pool;
@@ -21,10 +22,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use self::acquire::{HOPELESS, Known, Lesson, Surrogates};
+use self::acquire::{HOPELESS, Known, Lesson, Outlook, Surrogates};
 use self::model::{Hyper, Points};
 use self::pool::Entry;
-use super::training::{Columns, chosen, is_constant, is_log, scaled};
+use super::training::{Columns, Goal, chosen, is_constant};
 use super::{Ask, Fresh, Origin, Proposer, start_count};
 use crate::base::{Rng, Stream};
 use crate::search::candidate::{Candidate, KnobValue, fnv1a};
@@ -64,7 +65,8 @@ impl Proposer for Gp {
     fn propose(&self, ask: &Ask<'_>) -> Vec<Candidate> {
         let Some(mut surrogates) = self.surrogates(ask) else { return Vec::new() };
         for taken in ask.taken {
-            surrogates.believe(&features(ask.space, taken));
+            let known = known(ask, surrogates.outlook, taken);
+            surrogates.believe(&features(ask.space, taken), known);
         }
         let index = ask.batch * 1024 + ask.taken.len() as u64;
         let mut rng = Rng::new(ask.space.seeds.base, Stream::Surrogates, index);
@@ -75,7 +77,8 @@ impl Proposer for Gp {
             let Some(next) = self::next(ask, &surrogates, &mut pool, &mut fresh, &mut rng) else {
                 break;
             };
-            surrogates.believe(&next.point);
+            let known = known(ask, surrogates.outlook, &next.candidate);
+            surrogates.believe(&next.point, known);
             proposed.push(next.candidate);
         }
         proposed
@@ -90,26 +93,21 @@ impl Gp {
         }
         let kept = chosen(ask.space, ask.history, SEEN_MAX);
         let trials: Vec<&Trial> = kept.iter().map(|&index| &ask.history[index]).collect();
-        let columns = Columns::of(ask.space, &trials);
-        if is_constant(&columns.objective) && columns.constraints.iter().all(|c| is_constant(c)) {
+        let columns = Columns::of(ask.space, &trials, ask.batch);
+        if columns.goals.iter().chain(&columns.constraints).all(|column| is_constant(column)) {
             return None;
         }
-        let log = is_log(ask.space, &trials);
-        let known = trials.iter().map(|trial| known(ask, log, &trial.candidate)).collect();
-        let hypers = self.hypers(ask.space, &ask.history[..milestone(ask.history.len())]);
-        Surrogates::of(&Lesson {
-            points: points(ask.space, &trials),
-            columns,
-            replicates: replicates(&trials),
-            known,
-            log,
-            hypers,
-        })
+        let outlook = outlook(ask, &trials);
+        let known = trials.iter().map(|trial| known(ask, outlook, &trial.candidate)).collect();
+        let (points, replicates) = (points(ask.space, &trials), replicates(&trials));
+        let hypers = self.hypers(ask, &ask.history[..milestone(ask.history.len())]);
+        Surrogates::of(&Lesson { points, columns, replicates, known, outlook, hypers })
     }
 
     /// The hyperparameters of objective and constraints, as the trials of `history` tell them.
-    fn hypers(&self, space: &SearchSpace, history: &[Trial]) -> Vec<Hyper> {
-        let key = fingerprint(space, history);
+    fn hypers(&self, ask: &Ask<'_>, history: &[Trial]) -> Vec<Hyper> {
+        let space = ask.space;
+        let key = fingerprint(ask, history);
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(found) = found {
             return found;
@@ -117,9 +115,8 @@ impl Gp {
         let kept = chosen(space, history, FITTED_MAX);
         let trials: Vec<&Trial> = kept.iter().map(|&index| &history[index]).collect();
         let (points, replicates) = (points(space, &trials), replicates(&trials));
-        let columns = Columns::of(space, &trials);
-        let columns: Vec<Vec<f64>> =
-            std::iter::once(columns.objective).chain(columns.constraints).collect();
+        let columns = Columns::of(space, &trials, ask.batch);
+        let columns: Vec<Vec<f64>> = columns.goals.into_iter().chain(columns.constraints).collect();
         let hypers: Vec<Hyper> =
             columns.par_iter().map(|column| model::fit(&points, column, &replicates)).collect();
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,9 +137,13 @@ fn milestone(count: usize) -> usize {
     }
 }
 
-/// Names a history by what its trials told.
-fn fingerprint(space: &SearchSpace, history: &[Trial]) -> u64 {
+/// Names a history by what its trials told, and what a batch is after.
+fn fingerprint(ask: &Ask<'_>, history: &[Trial]) -> u64 {
+    let space = ask.space;
     let mut bytes = Vec::with_capacity(history.len() * 24);
+    for goal in Goal::of(space, ask.batch) {
+        bytes.extend(goal.metric.as_str().bytes());
+    }
     for trial in history {
         bytes.extend(trial.candidate.hash(space).to_le_bytes());
         bytes.extend(trial.runs.len().to_le_bytes());
@@ -174,10 +175,17 @@ fn replicates(trials: &[&Trial]) -> Vec<f64> {
     trials.iter().map(|trial| trial.runs.len() as f64).collect()
 }
 
+/// Which goal of a batch can be known.
+fn outlook(ask: &Ask<'_>, trials: &[&Trial]) -> Outlook {
+    let goals = Goal::of(ask.space, ask.batch);
+    let goal = goals.iter().position(|goal| *goal.metric == ask.space.objective.metric);
+    Outlook { goal, log: goal.is_some_and(|at| goals[at].is_log(trials)) }
+}
+
 /// What is known of a candidate's objective without measuring it.
-fn known(ask: &Ask<'_>, log: bool, candidate: &Candidate) -> Known {
-    let value = ask.foresight.of(candidate).objective?;
-    let finite = scaled(ask.space, log, value);
+fn known(ask: &Ask<'_>, outlook: Outlook, candidate: &Candidate) -> Known {
+    let goal = *Goal::of(ask.space, ask.batch).get(outlook.goal?)?;
+    let finite = goal.scaled(outlook.log, ask.foresight.of(candidate).objective?);
     finite.is_finite().then_some(finite)
 }
 
@@ -199,7 +207,7 @@ fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, rng: &mut Rng) -> Vec<(Entry, f
 /// `entries` with their criteria, the most promising first.
 fn judged(ask: &Ask<'_>, surrogates: &Surrogates, entries: Vec<Entry>) -> Vec<(Entry, f64)> {
     let judge = |entry: Entry| {
-        let known = known(ask, surrogates.log, &entry.candidate);
+        let known = known(ask, surrogates.outlook, &entry.candidate);
         let criterion = surrogates.criterion(&entry.point, known);
         (entry, criterion)
     };
@@ -239,7 +247,7 @@ fn refine(ask: &Ask<'_>, surrogates: &Surrogates, start: &(Entry, f64), seed: u6
         let Some(entry) = pool::nearby(ask.space, &best.0.candidate, width, &mut rng) else {
             continue;
         };
-        let known = known(ask, surrogates.log, &entry.candidate);
+        let known = known(ask, surrogates.outlook, &entry.candidate);
         let criterion = surrogates.criterion(&entry.point, known);
         if criterion > best.1 {
             best = (entry, criterion);
@@ -289,6 +297,23 @@ mod tests {
         for candidate in Gp::default().propose(&ask_after(&space, &history, 2)) {
             assert!(cube::encode(&space, &candidate)[1] > 0.7);
         }
+    }
+
+    #[test]
+    fn of_a_frontier_it_proposes_what_lies_between_its_points() {
+        // Cost to the right, TTFT to the left; y only costs.
+        let mut space = square();
+        space.seek = crate::search::space::Seek::Frontier;
+        space.constraints.clear();
+        let history =
+            trials(&space, 20, |p| [1.0 + p[0] + p[1], 100.0 / (0.2 + p[0]) + 50.0 * p[1]]);
+        let proposed = Gp::default().propose(&ask_after(&space, &history, 4));
+        assert_eq!(proposed.len(), 4);
+        let points: Vec<Vec<f64>> = proposed.iter().map(|c| cube::encode(&space, c)).collect();
+        assert!(points.iter().all(|point| point[1] < 0.1), "{points:?}");
+        let spread = points.iter().map(|point| point[0]);
+        let (low, high) = spread.fold((1.0, 0.0), |(l, h): (f64, f64), x| (l.min(x), h.max(x)));
+        assert!(high - low > 0.15, "{points:?}");
     }
 
     #[test]

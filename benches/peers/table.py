@@ -1,0 +1,50 @@
+"""Joins our runs and the peers' into tables of medians and quartiles.
+
+    cargo bench --bench search -- compare --json > ours.jsonl
+    python table.py ours.jsonl peers.jsonl
+"""
+
+import json
+import math
+import statistics
+import sys
+
+
+def quartiles(values):
+    """The quartiles, linear between neighbours; a search that found nothing counts as infinity."""
+    values = sorted(math.inf if value is None else value for value in values)
+    if len(values) == 1:
+        return [values[0]] * 3
+    if math.isinf(values[-1]):
+        place = [round(share * (len(values) - 1)) for share in (0.25, 0.5, 0.75)]
+        return [values[at] for at in place]
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def spread(values, digits=2):
+    low, middle, high = quartiles(values)
+    show = lambda value: "-" if math.isinf(value) else f"{value:.{digits}f}"
+    return f"{show(middle)} [{show(low)}, {show(high)}]"
+
+
+def main():
+    rows = [json.loads(line) for path in sys.argv[1:] for line in open(path) if line.strip()]
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        of_problem = [row for row in rows if row["problem"] == problem]
+        budgets = sorted({int(at) for row in of_problem for at in row["at"]})
+        print(f"\n### {problem}\n")
+        heads = " | ".join(f"@{budget}" for budget in budgets)
+        print(f"| method | n | {heads} | CPU/suggestion | wall |")
+        print("|---|---|" + "---|" * len(budgets) + "---|---|")
+        for method in dict.fromkeys(row["method"] for row in of_problem):
+            mine = [row for row in of_problem if row["method"] == method]
+            costs = " | ".join(
+                spread([row["at"].get(str(budget)) for row in mine]) for budget in budgets
+            )
+            cpu = statistics.median(row["cpu_per_suggestion_s"] for row in mine)
+            wall = statistics.median(row["wall_s"] for row in mine)
+            print(f"| {method} | {len(mine)} | {costs} | {1000 * cpu:.1f} ms | {wall:.1f} s |")
+
+
+if __name__ == "__main__":
+    main()

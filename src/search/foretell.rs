@@ -1,0 +1,211 @@
+//! What is certain about a candidate before it is simulated: what a fleet that nobody changes
+//! costs, and that too small a fleet can never keep up.
+//!
+//! An instance spends on each request at least the work of its tokens, plus its share of the fixed
+//! cost of steps that are as full as the batch limits allow. Instances that arrive at less than
+//! the offered rate with nothing but that are overloaded whatever else is decided.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::candidate::{Candidate, KnobValue};
+use super::evaluate::Foretold;
+use super::scenarios::Plan;
+use super::space::SearchSpace;
+use crate::policy::{Admission, Batching, Gateway, PolicyBundle, Pool};
+use crate::workload::WorkloadSpec;
+
+/// What decides about cost and capacity: whole rooms of a bundle, and single paths.
+const ROOMS: [&str; 2] = ["pools.", "batching."];
+const PATHS: [&str; 4] = ["autoscaling", "autoscaling.policy", "admission", "admission.policy"];
+/// Mean lengths come from draws; a fleet is overloaded when this share more arrives than it could
+/// bear.
+const MARGIN: f64 = 1.1;
+
+/// Tells what is certain about the candidates of a space.
+#[derive(Debug)]
+pub struct Foreteller {
+    /// The knobs that decide.
+    knobs: Vec<usize>,
+    load: Option<Load>,
+    /// Whether nothing befalls the fleet in any scenario and no figure rests on its timeline.
+    calm: bool,
+    objective: String,
+    /// What was told, by the values of the knobs that decide.
+    told: Mutex<BTreeMap<Vec<u64>, Foretold>>,
+}
+
+/// A load that never changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Load {
+    requests_per_s: f64,
+    /// Prompt tokens that no cache can spare.
+    input_tokens: f64,
+    output_tokens: f64,
+}
+
+impl Foreteller {
+    /// Tells about candidates of `space` under `plan`.
+    pub fn new(space: &SearchSpace, plan: &Plan, calm: bool) -> Self {
+        let decides =
+            |path: &str| PATHS.contains(&path) || ROOMS.iter().any(|room| path.starts_with(room));
+        let knobs =
+            (0..space.knobs.len()).filter(|&index| decides(&space.knobs[index].path)).collect();
+        let judged = (0..plan.runs_per_seed()).find(|&at| plan.has_to_be_stable(at));
+        Self {
+            knobs,
+            load: judged.and_then(|at| Load::of(plan.workload(at).0)),
+            calm,
+            objective: space.objective.metric.as_str().to_owned(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// What is certain about `candidate`, whose bundle `read` gives; `None`: it has none.
+    pub fn of(
+        &self,
+        candidate: &Candidate,
+        read: impl FnOnce() -> Option<PolicyBundle>,
+    ) -> Foretold {
+        let key: Vec<u64> = self.knobs.iter().map(|&knob| bits(candidate.values()[knob])).collect();
+        let told = || self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = told().get(&key) {
+            return known.clone();
+        }
+        let found = read().map_or_else(Foretold::default, |bundle| self.tell(&bundle));
+        told().insert(key, found.clone());
+        found
+    }
+
+    fn tell(&self, bundle: &PolicyBundle) -> Foretold {
+        let is_fixed = bundle.autoscaling.is_none();
+        let gpus = |pool: &Pool| f64::from(pool.instances) * f64::from(pool.gpus_per_instance);
+        let objective = match self.objective.as_str() {
+            _ if !(self.calm && is_fixed) => None,
+            "cost_per_hour" => Some(bundle.cost_per_hour()),
+            "instances" => Some(f64::from(bundle.instances())),
+            "gpus" => Some(bundle.pools.iter().map(gpus).sum()),
+            _ => None,
+        };
+        Foretold { objective, hopeless: self.load.and_then(|load| overloaded(load, bundle)) }
+    }
+}
+
+impl Load {
+    /// The load of `workload`, where it is the same all the time and does not wait for answers.
+    fn of(workload: &WorkloadSpec) -> Option<Self> {
+        let offered = workload.offered();
+        let steady = offered.requests_per_s <= offered.requests_per_s_mean * (1.0 + 1e-9);
+        let waits =
+            workload.clients.iter().any(|c| c.closed_loop.is_some() || c.sessions.is_some());
+        let shares = workload.clients.iter().any(|client| client.prefix.is_some());
+        (steady && !waits && workload.replay.is_none()).then_some(Self {
+            requests_per_s: offered.requests_per_s_mean,
+            input_tokens: if shares { 0.0 } else { offered.input_tokens_mean },
+            output_tokens: offered.output_tokens_mean,
+        })
+    }
+
+    /// The least seconds that an instance of `pool` spends on a request.
+    fn work_s(self, pool: &Pool, batching: &Batching) -> f64 {
+        let [step, prefill, decode] = pool.latency.beta;
+        let answer = self.output_tokens.max(1.0);
+        // The first token of an answer comes with the prompt's last step.
+        let own = self.input_tokens * prefill + (answer - 1.0) * decode;
+        let tokens = self.input_tokens + answer - 1.0;
+        let by_sequences = answer / f64::from(batching.max_running);
+        let by_tokens = tokens / f64::from(batching.max_tokens);
+        // Steps last whole microseconds, rounded down.
+        (own + (step - 1.0).max(0.0) * by_sequences.max(by_tokens)) / 1e6
+    }
+}
+
+/// Why `bundle` can never bear `load`, where that is so: everybody is let in, and no number of
+/// instances that it may have is enough.
+fn overloaded(load: Load, bundle: &PolicyBundle) -> Option<String> {
+    if bundle.admission != Admission::AlwaysAdmit || bundle.gateway != Gateway::default() {
+        return None;
+    }
+    let bears = |pool: &Pool| {
+        let instances =
+            if bundle.autoscaling.is_some() { pool.max_instances } else { pool.instances };
+        f64::from(instances) / load.work_s(pool, &bundle.batching)
+    };
+    let most: f64 = bundle.pools.iter().map(bears).sum();
+    (load.requests_per_s > MARGIN * most).then(|| {
+        format!("its instances bear at most {most:.1} of {:.1} requests/s", load.requests_per_s)
+    })
+}
+
+fn bits(value: KnobValue) -> u64 {
+    match value {
+        KnobValue::Int(value) => value.cast_unsigned(),
+        KnobValue::Float(value) => value.to_bits(),
+        KnobValue::Choice(index) => index as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Defaults, Problems};
+    use crate::search::evaluate::{Evaluator, Job};
+    use crate::search::read::{SpaceFile, read_space};
+    use crate::workload::spec::ClosedLoop;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const SPACE: &str = include_str!("../../search-spaces/500rps-even.yaml");
+
+    fn file(text: &str) -> SpaceFile {
+        let read = |_: &str| Err("there is no other file".to_owned());
+        let mut problems = Problems::new();
+        let found = read_space(("space.yaml", text), Defaults::embedded(), &read, &mut problems);
+        found.unwrap_or_else(|| panic!("{}", problems.render(false)))
+    }
+
+    #[test]
+    fn what_is_foretold_comes_true() {
+        let file = file(SPACE);
+        let evaluator = file.evaluator(Defaults::embedded());
+        let knob = file.space.knob("pools.h100.instances").expect("it counts instances");
+        let start = file.space.start().expect("the template is in the space");
+        let with = |count: i64| start.with(&file.space, knob, KnobValue::Int(count));
+        let (known, unstable) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        for count in 4..=14 {
+            let candidate = with(count);
+            let told = evaluator.foretell(&candidate);
+            let job = Job { candidate, seed: 42 };
+            evaluator.evaluate(&[job], &|| false, &|_, run| {
+                assert_eq!(run.figures.get("cost_per_hour"), told.objective);
+                known.fetch_add(1, Ordering::Relaxed);
+                if told.hopeless.is_some() {
+                    assert!(!run.stable, "{count} instances: {told:?}");
+                    unstable.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        assert_eq!(known.into_inner(), 11);
+        assert!(unstable.into_inner() >= 3, "the bound is of some use");
+        assert_eq!(evaluator.foretell(&with(13)).hopeless, None);
+    }
+
+    #[test]
+    fn a_load_that_moves_or_waits_is_not_judged() {
+        let read = |text: &str| {
+            let mut problems = Problems::new();
+            let node = crate::config::parse("w.yaml", text, &mut problems).expect("YAML");
+            WorkloadSpec::read(&node, Defaults::embedded(), &mut problems).expect("a workload")
+        };
+        let steady = read("{rate: 500}");
+        assert!(Load::of(&steady).is_some_and(|load| load.input_tokens > 0.0));
+        let diurnal = "{diurnal: {peak_hour: 14, peak_to_trough_ratio: 4}}";
+        let moving = read(&format!("{{rate: 500, duration: 10m, profile: {diurnal}}}"));
+        assert_eq!(Load::of(&moving), None);
+        let mut waiting = steady.clone();
+        let think_time = crate::base::Span::from_secs(1.0);
+        waiting.clients[0].closed_loop = Some(ClosedLoop { users: 9, think_time });
+        assert_eq!(Load::of(&waiting), None);
+        let shared = read("{rate: 500, prefix_tokens: 100}");
+        assert!(Load::of(&shared).is_some_and(|load| load.input_tokens < 1e-9));
+    }
+}
