@@ -27,3 +27,4 @@ mod theory;
 mod tidy;
 mod traces;
 mod twins;
+mod winners;
