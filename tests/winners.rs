@@ -319,7 +319,7 @@ fn winners_under_noise_keep_their_promises_on_a_hundred_fresh_seeds() {
             let state = run(&folder.path(), Mode::New, &space, &evaluator);
             count.add(&space, &state, &evaluator);
         }
-        println!("synthetic, {promise}: {count:?}");
+        eprintln!("synthetic, {promise}: {count:?}");
         assert!(count.winners >= count.studies * 9 / 10, "{count:?}");
         assert!(20 * count.kept >= 19 * count.winners, "{count:?}");
     }
@@ -360,7 +360,7 @@ fn winners_on_the_simulator_keep_their_promises_on_a_hundred_fresh_seeds() {
         let state = run(&folder.path(), Mode::New, &file.space, &evaluator);
         count.add(&file.space, &state, &evaluator);
     }
-    println!("simulator: {count:?}");
+    eprintln!("simulator: {count:?}");
     assert!(count.winners >= count.studies * 9 / 10, "{count:?}");
     assert!(20 * count.kept >= 19 * count.winners, "{count:?}");
 }

@@ -221,8 +221,9 @@ impl StudyState {
     /// Whether every neighbour of the winner was tried, or need not be.
     pub fn is_certified(&self, space: &SearchSpace) -> bool {
         let failed = |outcome: &Outcome<'_>| match outcome {
-            Outcome::Settled(_) | Outcome::Broken(_) => true,
-            Outcome::NoBetter(..) | Outcome::Met(_) => true,
+            Outcome::Settled(_) | Outcome::Broken(_) | Outcome::NoBetter(..) | Outcome::Met(_) => {
+                true
+            }
             Outcome::Unproven(_) | Outcome::Untried => false,
         };
         let outcomes = self.outcomes(space);
