@@ -2,7 +2,7 @@
 //! simulator.
 
 // Not all that the bench needs is needed here.
-#[allow(dead_code, unreachable_pub, missing_docs)]
+#[allow(dead_code, unused_imports)]
 #[path = "../benches/search/problems/mod.rs"]
 mod problems;
 

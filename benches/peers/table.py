@@ -27,6 +27,12 @@ def spread(values, digits=2):
     return f"{show(middle)} [{show(low)}, {show(high)}]"
 
 
+def at_budget(rows, budget):
+    """Empty where no run went so far; `-` where a run went so far and found nothing."""
+    costs = [row["at"][budget] for row in rows if budget in row["at"]]
+    return spread(costs) if costs else ""
+
+
 def main():
     rows = [json.loads(line) for path in sys.argv[1:] for line in open(path) if line.strip()]
     for problem in dict.fromkeys(row["problem"] for row in rows):
@@ -38,9 +44,7 @@ def main():
         print("|---|---|" + "---|" * len(budgets) + "---|---|")
         for method in dict.fromkeys(row["method"] for row in of_problem):
             mine = [row for row in of_problem if row["method"] == method]
-            costs = " | ".join(
-                spread([row["at"].get(str(budget)) for row in mine]) for budget in budgets
-            )
+            costs = " | ".join(at_budget(mine, str(budget)) for budget in budgets)
             cpu = statistics.median(row["cpu_per_suggestion_s"] for row in mine)
             wall = statistics.median(row["wall_s"] for row in mine)
             print(f"| {method} | {len(mine)} | {costs} | {1000 * cpu:.1f} ms | {wall:.1f} s |")

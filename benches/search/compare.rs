@@ -92,8 +92,8 @@ pub fn compare(args: &CompareArgs) {
     if !args.json {
         let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (name, problem) in &problems {
-            let of_problem = rows.iter().filter(|row| row.problem == *name).cloned().collect();
-            print_table(name, problem.best(), &args.at, of_problem);
+            let of_problem = rows.iter().filter(|row| row.problem == *name).cloned();
+            print_table(name, problem.best(), &args.at, &of_problem.collect::<Vec<Row>>());
         }
     }
 }

@@ -54,16 +54,16 @@ fn store(name: &str) {
         .map(|candidate| {
             let row = write_row(&problem.runs(candidate, &kept), &problem.runs(candidate, &fresh));
             let count = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if count % 200 == 0 {
+            if count.is_multiple_of(200) {
                 eprintln!("{count} of {} after {:.0?}", candidates.len(), started.elapsed());
             }
             row
         })
         .collect();
     let mut text = format!(
-        "# Every candidate of {name}.yaml in order of its knobs, by `sweep {name}`: stability, \
-         TTFT p99 (ms),\n# TPOT p99 (ms) and what is missing to completed_ratio 1 (1/10,000) \
-         under seeds 0 to {}; cost per\n# hour; then stable runs and means under seeds {} to {}.\n",
+        "# Every candidate of {name}.yaml in order of its knobs, by `sweep {name}`: stability,\n\
+         # TTFT p99 (ms), TPOT p99 (ms) and what is missing to completed_ratio 1 (1/10,000) under\n\
+         # seeds 0 to {}; cost per hour; then stable runs and means under seeds {} to {}.\n",
         KEPT_SEEDS - 1,
         TRUTH_SEEDS.start,
         TRUTH_SEEDS.end - 1

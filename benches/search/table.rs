@@ -26,7 +26,7 @@ pub struct Row {
 }
 
 /// Prints a problem's table, a line per method.
-pub fn print_table(problem: &str, best: Option<Best>, at: &[u32], rows: Vec<Row>) {
+pub fn print_table(problem: &str, best: Option<Best>, at: &[u32], rows: &[Row]) {
     let known = best.map_or_else(String::new, |best| format!(", best known {:.2}", best.cost));
     println!("\n## {problem}{known}\n");
     let heads: Vec<String> = at.iter().map(|budget| format!("@{budget}")).collect();

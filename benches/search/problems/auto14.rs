@@ -6,7 +6,7 @@ use super::static7::{PRICE, weighted_imbalance};
 use super::{Best, Knobs, Synthetic, Told};
 
 const BEST: Best = Best {
-    cost: 85.084_889_410_834_39,
+    cost: 85.0849,
     knobs: r#"{"autoscaling.cooldown_down_s": 30.0035, "autoscaling.interval_s": 5.00025,
             "autoscaling.scale_down.below": 0.721634, "autoscaling.scale_down.for_s": 1168.2,
             "autoscaling.scale_up.above": 0.790888, "autoscaling.scale_up.by": "share",

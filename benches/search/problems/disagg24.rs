@@ -10,7 +10,7 @@ use blis_opt::search::Knob;
 const PER_POOL: usize = 8;
 
 const BEST: Best = Best {
-    cost: 76.929_001_322_368_1,
+    cost: 76.929,
     knobs: r#"{"admission.policy": "queue-limit", "admission.queue_limit": 27,
             "decode.cooldown_down_s": 30.0, "decode.max_instances": 10,
             "decode.max_running_requests": 400, "decode.min_instances": 1,
