@@ -4,7 +4,7 @@
 //! The neighbours of a winner differ from it in one step:
 //! 1. one instance less, for each count of instances;
 //! 2. every other knob that matters one step down and one step up: a count of instances by one,
-//!    another number by [`STEP`](super::propose::descent::STEP) of its axis and at least to the
+//!    another number by [`STEP`] of its axis and at least to the
 //!    next value; a choice to each of its other options;
 //! 3. where fewer instances are always cheaper: one instance less and one step of another knob.
 //!

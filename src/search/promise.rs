@@ -2,7 +2,7 @@
 //!
 //! A promise is about the expected value of its figure, or about a share of runs. Of a share of
 //! runs a sample shows something without any assumption where it is large enough (order
-//! statistics); a smaller one is taken to be normal on the scale of [`outward`], which is
+//! statistics); a smaller one is taken to be normal on the scale of `outward`, which is
 //! logarithmic for nearly all figures, and shows nothing where two of its values are equal, since
 //! then it is not.
 

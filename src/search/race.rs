@@ -3,7 +3,7 @@
 //! A candidate stops early where
 //! - a run of it was unstable or could not be measured: it cannot be feasible any more;
 //! - a constraint is violated by more than chance explains: the mean over its seeds so far, minus
-//!   [`CAUTION`] standard errors, is outside;
+//!   `CAUTION` standard errors, is outside;
 //! - its objective is worse than the best feasible candidate's on the very same seeds by more
 //!   than chance explains: the mean of the paired differences, minus as many standard errors, is
 //!   a loss.

@@ -7,7 +7,7 @@ use super::arima;
 pub enum Method {
     /// It is the last one.
     Constant,
-    /// Autoregression on differences, see [`arima`].
+    /// Autoregression on differences, see `arima`.
     Arima,
     /// A level and its trend.
     Kalman(Noise),
