@@ -189,7 +189,7 @@ fn no_candidate_is_simulated_twice() {
     hashes.sort_unstable();
     hashes.dedup();
     assert!(hashes.len() == state.trials.len() && hashes.len() > 40);
-    assert_eq!(state.search_trials().len(), 40);
+    assert!(state.search_runs() >= 3 * 40 && state.search_trials().len() < hashes.len());
     assert_eq!(state.searched, Some(SearchEnd::Evaluations));
 }
 
@@ -372,7 +372,7 @@ fn where_nothing_holds_the_study_says_so() {
     let (folder, space) = (Folder::new(), space(SPACE));
     let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, overloaded);
     assert_eq!(end, StudyEnd::NoFeasible);
-    assert_eq!(state.trials.len(), 40);
+    assert_eq!(state.trials.len(), 3 * 40, "each is dropped after one seed of three");
     assert!(state.verifications.is_empty() && state.finished);
     assert!(state.pareto(&space).is_empty());
 }
@@ -392,7 +392,7 @@ fn constants_missing_figures_and_failures_are_results() {
         let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, truth);
         let StudyEnd::Found { trial } = end else { panic!("found nothing") };
         assert!(state.trials[trial].failed().is_none());
-        assert_eq!(state.search_trials().len(), 40);
+        assert!(state.search_runs() >= 3 * 40);
     }
 }
 
@@ -450,7 +450,7 @@ fn spent_wall_time_ends_the_search_and_still_tests_the_best() {
     study.run(&evaluator, &mut NoObserver, limits).expect("no trouble");
     let state = study.state();
     assert_eq!(state.searched, Some(SearchEnd::Wall));
-    assert_eq!(state.search_trials().len(), 16);
+    assert!((40..56).contains(&state.search_runs()), "{}", state.search_runs());
     assert!(state.finished && !state.verifications.is_empty());
 }
 

@@ -144,8 +144,11 @@ fn split(text: &str) -> Option<(&str, Bound, &str)> {
     at("<=", Bound::AtMost).or_else(|| at(">=", Bound::AtLeast))
 }
 
+/// What is wrong, and a hint.
+type Wrong = (String, Option<String>);
+
 /// The limit's text, and the share of runs that follows it, where one does.
-fn split_share(text: &str) -> Result<(&str, Option<f64>), (String, Option<String>)> {
+fn split_share(text: &str) -> Result<(&str, Option<f64>), Wrong> {
     let Some((limit, rest)) = text.split_once(char::is_whitespace) else { return Ok((text, None)) };
     let rest = rest.trim();
     let words: Vec<&str> = rest.split_whitespace().collect();

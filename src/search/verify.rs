@@ -156,15 +156,12 @@ impl Study {
 
     fn tell(&self, observer: &mut dyn Observer, phase: Phase, best: usize) {
         let (space, state) = (&self.space, &self.state);
-        let (done, total) = match phase {
-            Phase::Certify => {
-                let done = state.certificate_evaluations(space).ceil() as usize;
-                (done, space.proof.certificate as usize)
-            }
-            _ => {
-                let finalists = finalists(space, state.search_trials()).len();
-                (state.verifications.len(), finalists.max(state.verifications.len()))
-            }
+        let (done, total) = if phase == Phase::Certify {
+            let done = state.certificate_evaluations(space).ceil() as usize;
+            (done, space.proof.certificate as usize)
+        } else {
+            let finalists = finalists(space, state.search_trials()).len();
+            (state.verifications.len(), finalists.max(state.verifications.len()))
         };
         let best = Some(&state.trials[best]);
         observer.progress(&Progress { phase, done, total, best, state });
