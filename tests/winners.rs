@@ -136,24 +136,27 @@ fn instances(state: &StudyState) -> Option<f64> {
 
 #[test]
 fn where_every_candidate_breaks_its_promise_hardly_a_study_names_a_winner() {
-    let just_outside: Truth = |instances, _, _| {
-        // The mean of a lognormal figure is above its middle.
-        (500.5 / (0.5_f64 * 0.2 * 0.2).exp(), instances * 7.0)
-    };
+    // The mean of a lognormal figure is above its middle, which is what half of the runs keep.
+    let mean_outside: Truth =
+        |instances, _, _| (500.5 / (0.5_f64 * 0.2 * 0.2).exp(), instances * 7.0);
+    let middle_outside: Truth = |instances, _, _| (500.5, instances * 7.0);
     let studies = 120;
-    for promise in ["ttft_p99_ms <= 500", "ttft_p99_ms <= 500 in 50% of runs"] {
+    for (promise, truth) in [
+        ("ttft_p99_ms <= 500", mean_outside),
+        ("ttft_p99_ms <= 500 in 50% of runs", middle_outside),
+    ] {
         let false_winners = (0..studies).filter(|&study| {
             let mut space = space(TURNING, &goal(promise, 12));
             space.seeds.base = 100_000 * (study + 1);
-            let evaluator = noisy(&space, just_outside, 0.2);
+            let evaluator = noisy(&space, truth, 0.2);
             let folder = Folder::new();
             run(&folder.path(), Mode::New, &space, &evaluator).winner.is_some()
         });
         // Three standard errors above one in twenty.
         let allowed = 0.05 + 3.0 * (0.05_f64 * 0.95 / studies as f64).sqrt();
         let share = false_winners.count() as f64 / studies as f64;
-        let middle = promise.contains("runs");
-        assert!(share <= allowed || middle, "{promise}: {share}");
+        println!("{promise}: {share} of {studies} studies name a false winner");
+        assert!(share <= allowed, "{promise}: {share}");
     }
 }
 
@@ -166,7 +169,9 @@ fn a_cheaper_neighbour_is_found_step_by_step_and_the_certificate_says_why_it_end
     let counts: Vec<_> =
         passed.iter().map(|&trial| state.trials[trial].candidate.number(0)).collect();
     // 300 (500 / 459)^4 at ten is 422, at nine is over 640.
-    assert_eq!(counts, [14.0, 13.0, 12.0, 11.0, 10.0].map(Some));
+    assert_eq!(counts.first(), Some(&Some(14.0)));
+    assert_eq!(counts.last(), Some(&Some(10.0)));
+    assert!(counts.is_sorted_by(|before, after| after < before), "{counts:?}");
     assert_eq!(state.search_trials().len(), 1);
     let outcomes = state.outcomes(&space);
     let (first, outcome) = &outcomes[0];

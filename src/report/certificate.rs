@@ -35,7 +35,7 @@ impl StudyReport<'_> {
         let finalists = self.state.verifications.iter().filter(|met| met.round == 0).count();
         let mut text = format!(
             "Trial {} keeps every promise with {} % confidence: it passed on {}, and at most {} in \
-             100 such studies\n  name a winner that does not ({} met fresh seeds before one \
+             100\n  such studies name a winner that does not ({} met fresh seeds before one \
              passed).",
             winner.index,
             decimal(confidence * 100.0, 2).trim_end_matches('0').trim_end_matches('.'),

@@ -6,7 +6,7 @@
 //! 2. every other knob that matters one step down and one step up: a count of instances by one,
 //!    another number by [`STEP`] of its axis and at least to the
 //!    next value; a choice to each of its other options;
-//! 3. where fewer instances are always cheaper: one instance less and one step of another knob.
+//! 3. where fewer instances are always cheaper: one instance less and one more step of any knob.
 //!
 //! They meet the seeds of the search in that order, racing against the winner, until
 //! `budget.certificate` is spent. Those that look better and keep their promises there meet fresh
@@ -220,14 +220,9 @@ impl StudyState {
 
     /// Whether every neighbour of the winner was tried, or need not be.
     pub fn is_certified(&self, space: &SearchSpace) -> bool {
-        let failed = |outcome: &Outcome<'_>| match outcome {
-            Outcome::Settled(_) | Outcome::Broken(_) | Outcome::NoBetter(..) | Outcome::Met(_) => {
-                true
-            }
-            Outcome::Unproven(_) | Outcome::Untried => false,
-        };
+        let open = |outcome| matches!(outcome, Outcome::Unproven(_) | Outcome::Untried);
         let outcomes = self.outcomes(space);
-        !outcomes.is_empty() && outcomes.iter().all(|(_, outcome)| failed(outcome))
+        !outcomes.is_empty() && !outcomes.iter().any(|(_, outcome)| open(*outcome))
     }
 }
 
