@@ -35,19 +35,23 @@ class Oracle:
     def best_within(self, evaluations):
         """The cost of the best truly feasible candidate of the first so many.
 
-        Where truth is dear, the first feasible one in order of what the optimizer saw counts as the
-        best, and what is outside of a limit by half of it is not asked: as for our own search.
+        Where truth is dear, it is asked in order of what the optimizer saw, until that is clearly
+        dearer than the best, and not at all of what is outside of a limit by half of it: as for our
+        own search.
         """
         met = self.met[:evaluations]
         if not self.space["truth_seeds"]:
             truths = [truth for _, _, truth in met]
             return min((truth["cost"] for truth in truths if truth["feasible"]), default=None)
         hopeful = [entry for entry in met if max(entry[1].violations) <= 0.4]
+        best = None
         for values, shown, _ in sorted(hopeful, key=lambda entry: entry[1].objective):
+            if best is not None and shown.objective > best + 0.03 * abs(best):
+                break
             truth = self.truth(values, shown)
             if truth["feasible"]:
-                return truth["cost"]
-        return None
+                best = truth["cost"] if best is None else min(best, truth["cost"])
+        return best
 
     def truth(self, values, shown):
         """What a candidate is on the fresh seeds of the truth, asked once."""

@@ -47,6 +47,9 @@ pub struct Met {
 /// truth is dear: 1.5 times a limit.
 const HOPELESS: f64 = 0.4;
 
+/// By which share a cost that was seen is clearly above a true one.
+const CLEARLY: f64 = 0.03;
+
 impl Met {
     fn of(space: &SearchSpace, candidate: &Candidate, before: u64, runs: &[Run]) -> Self {
         let score = Score::of(space, runs);
@@ -59,7 +62,8 @@ impl Met {
 
 impl Told {
     /// The cost of the best truly feasible candidate within so many evaluations. Where truth is
-    /// dear, the first feasible one in order of what the search saw counts as the best.
+    /// dear, it is asked in order of what the search saw, until that is clearly dearer than the
+    /// best.
     pub fn best_within(&self, problem: &dyn Problem, evaluations: u32) -> Option<f64> {
         let runs = u64::from(evaluations) * u64::from(problem.space().seeds.search);
         let mut met: Vec<&Met> = self.met.iter().take_while(|met| met.before < runs).collect();
@@ -68,9 +72,17 @@ impl Told {
             met.retain(|met| !met.hopeless);
             met.sort_by(|left, right| left.seen.total_cmp(&right.seen));
         }
-        let truths = met.into_iter().map(|met| problem.truth(&met.candidate));
-        let mut feasible = truths.filter(|truth| truth.feasible).map(|truth| truth.cost);
-        if is_dear { feasible.next() } else { feasible.min_by(f64::total_cmp) }
+        let mut best = f64::INFINITY;
+        for met in met {
+            if is_dear && met.seen > best + CLEARLY * best.abs() {
+                break;
+            }
+            let truth = problem.truth(&met.candidate);
+            if truth.feasible {
+                best = best.min(truth.cost);
+            }
+        }
+        best.is_finite().then_some(best)
     }
 }
 
