@@ -12,7 +12,7 @@
 //! `budget.certificate` is spent. Those that look better and keep their promises there meet fresh
 //! seeds; the first to pass is the next winner, and has neighbours of its own.
 
-use super::candidate::{Candidate, KnobValue};
+use super::candidate::{Candidate, KnobValue, six_digits};
 use super::evaluate::{Foresight, Run};
 use super::fresh::{EQUAL, Finding, Verification, differences, is_steady};
 use super::propose::descent::STEP;
@@ -120,7 +120,7 @@ fn settled(
     }
     let (exact, held) = (foretold.objective?, winner.score.objective?);
     let above = space.objective.to_minimize(exact) - space.objective.to_minimize(held);
-    let name = &space.objective.metric;
+    let (name, exact) = (&space.objective.metric, six_digits(exact));
     (above >= -EQUAL * held.abs()).then(|| format!("{name} is {exact}, whatever happens"))
 }
 
