@@ -12,7 +12,8 @@ pub struct ParetoPoint {
     pub trial: usize,
     /// The mean of each axis's figure over the seeds.
     pub values: Vec<f64>,
-    /// Whether another point is at least as good on every axis and better on one.
+    /// Whether another point is at least as good on every axis and better on one; of points that
+    /// keep the constraints, one that keeps them too.
     pub dominated: bool,
     /// Whether it keeps the constraints.
     pub feasible: bool,
@@ -36,7 +37,11 @@ pub fn points(space: &SearchSpace, trials: &[Trial]) -> Vec<ParetoPoint> {
         .collect();
     let marks: Vec<bool> = points
         .iter()
-        .map(|point| points.iter().any(|other| dominates(&space.pareto, other, point)))
+        .map(|point| {
+            // What breaks a promise takes no place on the frontier of those that keep it.
+            let counts = |other: &&ParetoPoint| other.feasible || !point.feasible;
+            points.iter().filter(counts).any(|other| dominates(&space.pareto, other, point))
+        })
         .collect();
     for (point, dominated) in points.iter_mut().zip(marks) {
         point.dominated = dominated;
@@ -198,6 +203,26 @@ mod tests {
         let trials: Vec<Trial> = each.collect();
         let points = points(&space, &trials);
         (space, points)
+    }
+
+    #[test]
+    fn what_breaks_a_promise_dominates_nothing_that_keeps_it() {
+        // A TTFT of 600 breaks the promise of 500.
+        let space = space(vec![knob("instances", int(1, 9))]);
+        let axes = ["cost_per_hour", "e2e_p99_ms"];
+        let parse = |name| MetricName::parse(name, crate::search::scenarios::Scope::default());
+        let pareto = axes.iter().map(|name| parse(name).expect("a metric")).collect();
+        let space = SearchSpace { pareto, ..space };
+        let figures =
+            |ttft, cost| [("ttft_p99_ms", ttft), ("cost_per_hour", cost), ("e2e_p99_ms", cost)];
+        let trials = [
+            trial(&space, 0, 1, &figures(600.0, 1.0)),
+            trial(&space, 1, 1, &figures(400.0, 2.0)),
+            trial(&space, 2, 1, &figures(700.0, 3.0)),
+        ];
+        let points = points(&space, &trials);
+        let kept: Vec<usize> = points.iter().filter(|p| !p.dominated).map(|p| p.trial).collect();
+        assert_eq!(kept, [0, 1]);
     }
 
     #[test]

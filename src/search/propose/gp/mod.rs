@@ -42,7 +42,7 @@ pub struct Gp {
 }
 
 /// The most trials that the surrogates see.
-const SEEN_MAX: usize = 500;
+const SEEN_MAX: usize = 256;
 /// The most trials that hyperparameters are found on.
 const FITTED_MAX: usize = 128;
 /// The fewest trials worth a surrogate.
