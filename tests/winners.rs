@@ -155,7 +155,7 @@ fn where_every_candidate_breaks_its_promise_hardly_a_study_names_a_winner() {
         // Three standard errors above one in twenty.
         let allowed = 0.05 + 3.0 * (0.05_f64 * 0.95 / studies as f64).sqrt();
         let share = false_winners.count() as f64 / studies as f64;
-        println!("{promise}: {share} of {studies} studies name a false winner");
+        eprintln!("{promise}: {share} of {studies} studies name a false winner");
         assert!(share <= allowed, "{promise}: {share}");
     }
 }
