@@ -39,7 +39,7 @@ def run(binary, problem, method, seed, at):
         "method": method,
         "seed": seed,
         "at": {str(evaluations): oracle.best_within(evaluations) for evaluations in at},
-        "cpu_per_suggestion_s": cpu / len(oracle.met),
+        "cpu_per_evaluation_s": cpu / len(oracle.met),
         "wall_s": wall,
         "evaluations": len(oracle.met),
     }

@@ -40,12 +40,12 @@ def main():
         budgets = sorted({int(at) for row in of_problem for at in row["at"]})
         print(f"\n### {problem}\n")
         heads = " | ".join(f"@{budget}" for budget in budgets)
-        print(f"| method | n | {heads} | CPU/suggestion | wall |")
+        print(f"| method | n | {heads} | CPU/evaluation | wall |")
         print("|---|---|" + "---|" * len(budgets) + "---|---|")
         for method in dict.fromkeys(row["method"] for row in of_problem):
             mine = [row for row in of_problem if row["method"] == method]
             costs = " | ".join(at_budget(mine, str(budget)) for budget in budgets)
-            cpu = statistics.median(row["cpu_per_suggestion_s"] for row in mine)
+            cpu = statistics.median(row["cpu_per_evaluation_s"] for row in mine)
             wall = statistics.median(row["wall_s"] for row in mine)
             print(f"| {method} | {len(mine)} | {costs} | {1000 * cpu:.1f} ms | {wall:.1f} s |")
 

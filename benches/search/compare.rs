@@ -124,14 +124,14 @@ fn row(task: &Task, problem: &dyn Problem, args: &CompareArgs) -> Row {
         (budget, cost)
     });
     let at = at.collect();
-    let Told { met, runs, fresh_runs, winner, cpu_s, wall_s } = whole;
+    let Told { runs, fresh_runs, winner, cpu_s, wall_s, .. } = whole;
     Row {
         problem: task.problem.to_owned(),
         method: task.proposer.0.to_owned(),
         repetition,
         at,
         winner,
-        cpu_per_suggestion_s: cpu_s / (met.len().max(1)) as f64,
+        cpu_per_evaluation_s: cpu_s * f64::from(seeds) / runs.max(1) as f64,
         wall_s,
         evaluations: runs as f64 / f64::from(seeds),
         fresh_runs,
@@ -148,7 +148,7 @@ fn row_json(row: &Row) -> Json {
         "seed": row.repetition,
         "at": at,
         "winner": winner,
-        "cpu_per_suggestion_s": row.cpu_per_suggestion_s,
+        "cpu_per_evaluation_s": row.cpu_per_evaluation_s,
         "wall_s": row.wall_s,
         "evaluations": row.evaluations,
         "fresh_runs": row.fresh_runs,

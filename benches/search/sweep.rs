@@ -9,8 +9,7 @@ use clap::Args;
 use rayon::prelude::*;
 
 use super::problems::{
-    KEPT_SEEDS, Problem as _, Simulated, Swept, TRUTH_SEEDS, every_candidate, write_row,
-    write_table,
+    KEPT, Problem as _, Simulated, Swept, TRUTH_SEEDS, every_candidate, write_row, write_table,
 };
 
 /// Simulate every candidate of a space and store what it does in `truth/`
@@ -46,13 +45,12 @@ fn store(name: &str) {
     let started = Instant::now();
     let problem = Simulated::open(name);
     let candidates: Vec<Candidate> = every_candidate(problem.space()).collect();
-    let kept: Vec<u64> = (0..KEPT_SEEDS).collect();
-    let fresh: Vec<u64> = TRUTH_SEEDS.collect();
+    let seeds: Vec<u64> = TRUTH_SEEDS.collect();
     let done = AtomicUsize::new(0);
     let rows: Vec<String> = candidates
         .par_iter()
         .map(|candidate| {
-            let row = write_row(&problem.runs(candidate, &kept), &problem.runs(candidate, &fresh));
+            let row = write_row(&problem.runs(candidate, &seeds));
             let count = done.fetch_add(1, Ordering::Relaxed) + 1;
             if count.is_multiple_of(200) {
                 eprintln!("{count} of {} after {:.0?}", candidates.len(), started.elapsed());
@@ -61,10 +59,9 @@ fn store(name: &str) {
         })
         .collect();
     let mut text = format!(
-        "# Every candidate of {name}.yaml in order of its knobs, by `sweep {name}`: stability,\n\
-         # TTFT p99 (ms), TPOT p99 (ms) and what is missing to completed_ratio 1 (1/10,000) under\n\
-         # seeds 0 to {}; cost per hour; then stable runs and means under seeds {} to {}.\n",
-        KEPT_SEEDS - 1,
+        "# Every candidate of {name}.yaml in order of its knobs, by `sweep {name}`: stable runs, \
+         then means of\n# {} under seeds {} to {}.\n",
+        KEPT.join(", "),
         TRUTH_SEEDS.start,
         TRUTH_SEEDS.end - 1
     );

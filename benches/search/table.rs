@@ -15,8 +15,8 @@ pub struct Row {
     pub at: Vec<(u32, Option<f64>)>,
     /// The truth about its winner.
     pub winner: Option<Truth>,
-    /// CPU time besides evaluations over candidates, in seconds.
-    pub cpu_per_suggestion_s: f64,
+    /// CPU time besides runs over evaluations, in seconds.
+    pub cpu_per_evaluation_s: f64,
     /// Wall time in seconds.
     pub wall_s: f64,
     /// Runs on the search's seeds over seeds per evaluation.
@@ -30,7 +30,7 @@ pub fn print_table(problem: &str, best: Option<Best>, at: &[u32], rows: &[Row]) 
     let known = best.map_or_else(String::new, |best| format!(", best known {:.2}", best.cost));
     println!("\n## {problem}{known}\n");
     let heads: Vec<String> = at.iter().map(|budget| format!("@{budget}")).collect();
-    println!("| method | n | {} | winner | kept | CPU/suggestion | wall |", heads.join(" | "));
+    println!("| method | n | {} | winner | kept | CPU/evaluation | wall |", heads.join(" | "));
     println!("|---|---|{}---|---|---|---|", "---|".repeat(at.len()));
     let mut methods: Vec<String> = rows.iter().map(|row| row.method.clone()).collect();
     methods.sort();
@@ -54,7 +54,7 @@ fn print_line(method: &str, columns: usize, rows: &[&Row]) {
     let costs: Vec<String> = costs.collect();
     let kept = rows.iter().filter(|row| row.winner.is_some_and(|truth| truth.feasible)).count();
     let winner = spread(&|row| row.winner.map(|truth| truth.cost), 2);
-    let cpu = spread(&|row| Some(1000.0 * row.cpu_per_suggestion_s), 1);
+    let cpu = spread(&|row| Some(1000.0 * row.cpu_per_evaluation_s), 1);
     let wall = spread(&|row| Some(row.wall_s), 1);
     let (n, costs) = (rows.len(), costs.join(" | "));
     println!("| {method} | {n} | {costs} | {winner} | {kept}/{n} | {cpu} ms | {wall} s |");

@@ -2,6 +2,7 @@
 
 use super::candidate::Candidate;
 use super::cube;
+use super::odds::Odds;
 use super::space::{Domain, SearchSpace};
 use super::state::{Trial, ranking};
 
@@ -13,29 +14,44 @@ const NEAR: f64 = 0.05;
 /// what the other broke.
 const SAFER: f64 = 0.1;
 
-/// The trials that meet fresh seeds, first to last: by objective, then by distance from the
-/// limits. One that is as good as equal to one before it comes after all that are not: where the
-/// first failed, so would it.
+/// The odds that a finalist must have, first to last. The first are a bold try each for something
+/// cheaper; the error of a try shrinks with each before it, so that boldness is not for long.
+const RUNGS: [f64; 7] = [0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 0.95];
+
+/// The trials that meet fresh seeds, first to last: each the best by objective, then by distance
+/// from the limits, whose [`Odds`] to pass are those of its rung; after the last rung whoever has
+/// the best odds. One that is as good as equal to one before it comes after all that are not: where
+/// the first failed, so would it.
 ///
 /// The order depends on the search alone and on nothing that fresh seeds tell.
 pub(super) fn finalists(space: &SearchSpace, trials: &[Trial]) -> Vec<usize> {
-    let mut first: Vec<usize> = Vec::new();
-    let mut later = Vec::new();
-    for index in ranking(space, trials) {
-        let trial = &trials[index];
-        if !trial.score.feasible {
-            continue;
-        }
-        if first.iter().any(|&other| is_alike(space, &trials[other], trial)) {
-            later.push(index);
-        } else {
-            first.push(index);
-        }
+    let mut left = ranking(space, trials);
+    left.retain(|&index| trials[index].score.feasible);
+    let odds = Odds::new(space, trials, &left);
+    let mut left: Vec<(usize, usize)> = left.into_iter().enumerate().collect();
+    let mut chosen: Vec<usize> = Vec::new();
+    while chosen.len() < FINALISTS_MAX && !left.is_empty() {
+        let odds = odds.after(chosen.len() as u32);
+        let alike = |trial: usize| {
+            chosen.iter().any(|&other| is_alike(space, &trials[other], &trials[trial]))
+        };
+        let differs = |&at: &usize| !alike(left[at].1);
+        let rung = RUNGS.get(chosen.len()).copied();
+        let bold = (0..left.len())
+            .filter(|&at| rung.is_some_and(|rung| odds[left[at].0] >= rung))
+            .find(differs);
+        let best = |places: Vec<usize>| {
+            let better = |best: usize, at: usize| {
+                if odds[left[at].0] > odds[left[best].0] { at } else { best }
+            };
+            places.into_iter().reduce(better)
+        };
+        let at = bold
+            .or_else(|| best((0..left.len()).filter(differs).collect()))
+            .or_else(|| best((0..left.len()).collect()));
+        chosen.push(left.remove(at.expect("somebody is left")).1);
     }
-    first.truncate(FINALISTS_MAX);
-    first.extend(later);
-    first.truncate(FINALISTS_MAX);
-    first
+    chosen
 }
 
 /// Whether `trial` differs from one `before` it by nothing that matters.

@@ -28,6 +28,7 @@ mod jobs;
 pub mod journal;
 pub mod metric;
 pub mod objective;
+mod odds;
 pub mod pareto;
 pub mod promise;
 pub mod propose;

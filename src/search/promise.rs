@@ -58,8 +58,9 @@ impl Spreads {
         }
     }
 
-    /// The variance of constraint `at`; `None` before anything is known.
-    fn variance(&self, at: usize) -> Option<f64> {
+    /// The variance of constraint `at`, on the scale of violations; `None` before anything is
+    /// known.
+    pub(super) fn variance(&self, at: usize) -> Option<f64> {
         let spread = self.0.get(at).filter(|spread| spread.freedom > 0.0)?;
         Some(spread.squares / spread.freedom)
     }

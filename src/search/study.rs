@@ -1,6 +1,7 @@
 //! A study: propose, evaluate, journal, until the budget is spent; then test the best on fresh
 //! seeds.
 
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -129,6 +130,8 @@ pub struct Study {
     proposer: Box<dyn Proposer>,
     journal: Journal,
     pub(super) state: StudyState,
+    /// Who meets fresh seeds: a function of the trials of the search.
+    pub(super) finalists: OnceCell<Vec<usize>>,
     /// Held, never read.
     _lock: File,
 }
@@ -171,7 +174,8 @@ impl Study {
             state.follow(&space, &entry).expect("a header comes first");
         }
         let proposer = options.proposer.proposer();
-        Ok(Self { space, proposer, journal, state, _lock: lock })
+        let finalists = OnceCell::new();
+        Ok(Self { space, proposer, journal, state, finalists, _lock: lock })
     }
 
     /// What the journal tells so far.

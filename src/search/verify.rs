@@ -30,9 +30,9 @@ impl Study {
             return self.look(trial, round, evaluator, observer, limits);
         }
         let Some(winner) = state.passed().last().map(|passed| passed.trial) else {
-            let order = finalists(&self.space, state.search_trials());
-            return match order.get(state.verifications.len()) {
-                Some(&trial) => self.look(trial, 0, evaluator, observer, limits),
+            let tried = state.verifications.len();
+            return match self.finalists().get(tried).copied() {
+                Some(trial) => self.look(trial, 0, evaluator, observer, limits),
                 None => self.record(&Entry::Finished { winner: None }),
             };
         };
@@ -57,6 +57,12 @@ impl Study {
             Some(trial) => self.look(trial, rounds as u32, evaluator, observer, limits),
             None => self.record(&Entry::Finished { winner: Some(winner) }),
         }
+    }
+
+    /// Who meets fresh seeds, in order; found once the search has ended.
+    fn finalists(&self) -> &[usize] {
+        let (space, state) = (&self.space, &self.state);
+        self.finalists.get_or_init(|| finalists(space, state.search_trials()))
     }
 
     /// Begins a round of the certificate.
@@ -160,7 +166,7 @@ impl Study {
             let done = state.certificate_evaluations(space).ceil() as usize;
             (done, space.proof.certificate as usize)
         } else {
-            let finalists = finalists(space, state.search_trials()).len();
+            let finalists = self.finalists().len();
             (state.verifications.len(), finalists.max(state.verifications.len()))
         };
         let best = Some(&state.trials[best]);

@@ -21,8 +21,8 @@ use blis_opt::search::{
 
 #[allow(unused_imports, reason = "the bench uses some, the tests of problems others")]
 pub use simulated::{
-    KEPT, KEPT_SEEDS, SIMULATED, SWEPT, Simulated, Swept, TRUTH_SEEDS, every_candidate, write_row,
-    write_table,
+    KEPT, SIMULATED, SWEPT, Simulated, Swept, TRUTH_SEEDS, every_candidate, stored_lines,
+    write_row, write_table,
 };
 
 /// What a candidate is in truth.

@@ -22,14 +22,12 @@ pub const SWEPT: [&str; 2] = ["steady", "bursty"];
 /// The spaces that are simulated as they are asked.
 pub const SIMULATED: [&str; 1] = ["autoscaling-day"];
 
-/// Seeds whose figures are kept one by one: the first half meets the search, the others are fresh.
-pub const KEPT_SEEDS: u64 = 12;
-/// Seeds behind the truth of a swept candidate, none of those that are kept.
+/// Seeds behind the truth of a swept candidate, which no study meets.
 pub const TRUTH_SEEDS: std::ops::Range<u64> = 1000..1016;
 /// Seeds behind the truth of a candidate that is simulated as it is asked.
 const TRUTH_ASKED: std::ops::Range<u64> = 900_000..900_012;
 
-/// The figures that a table keeps.
+/// The figures whose means a table keeps.
 pub const KEPT: [&str; 4] = ["ttft_p99_ms", "tpot_p99_ms", "completed_ratio", "cost_per_hour"];
 
 /// A search space of `spaces/` and what simulates it.
@@ -119,42 +117,33 @@ impl Problem for Simulated {
     }
 }
 
-/// A space whose every candidate was simulated once: it is looked up.
+/// A space whose every candidate was simulated once, so that the truth about each is known.
 pub struct Swept {
     simulated: Simulated,
-    table: BTreeMap<u64, Row>,
+    table: BTreeMap<u64, Truth>,
     best: Option<Best>,
-}
-
-/// What a candidate did.
-struct Row {
-    /// Per kept seed.
-    runs: Vec<(bool, Figures)>,
-    truth: Truth,
 }
 
 impl Swept {
     /// The space of `spaces/<name>.yaml` with the table of `truth/<name>.csv.gz`.
     pub fn open(name: &str) -> Self {
         let simulated = Simulated::open(name);
-        let text = read_table(name);
+        let lines = stored_lines(name);
         let space = simulated.space().clone();
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let mut lines = lines.zip(every_candidate(&space));
-        let table: BTreeMap<u64, Row> = lines
-            .by_ref()
+        let pairs = lines.iter().zip(every_candidate(&space));
+        let table: BTreeMap<u64, Truth> = pairs
             .map(|(line, candidate)| (candidate.hash(&space), read_row(&space, line)))
             .collect();
         assert_eq!(table.len(), every_candidate(&space).count(), "sweep `{name}` again");
-        let feasible = table.values().filter(|row| row.truth.feasible);
-        let cost = feasible.map(|row| row.truth.cost).min_by(f64::total_cmp);
+        let feasible = table.values().filter(|truth| truth.feasible);
+        let cost = feasible.map(|truth| truth.cost).min_by(f64::total_cmp);
         let best = cost.map(|cost| Best { cost, knobs: "{}", found: "all candidates simulated" });
         Self { simulated, table, best }
     }
 
     /// Every candidate's truth.
     pub fn truths(&self) -> impl Iterator<Item = Truth> + '_ {
-        self.table.values().map(|row| row.truth)
+        self.table.values().copied()
     }
 }
 
@@ -164,14 +153,7 @@ impl Evaluator for Swept {
     }
 
     fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
-        for (index, job) in jobs.iter().enumerate() {
-            if stop() {
-                return;
-            }
-            let row = &self.table[&job.candidate.hash(self.space())];
-            let (stable, figures) = row.runs[column(job.seed)].clone();
-            done(index, Run { seed: job.seed, stable, failed: None, figures });
-        }
+        self.simulated.evaluate(jobs, stop, done);
     }
 
     fn foretell(&self, candidate: &Candidate) -> Foretold {
@@ -185,7 +167,7 @@ impl Problem for Swept {
     }
 
     fn truth(&self, candidate: &Candidate) -> Truth {
-        self.table[&candidate.hash(self.space())].truth
+        self.table[&candidate.hash(self.space())]
     }
 
     fn best(&self) -> Option<Best> {
@@ -197,11 +179,12 @@ fn table(name: &str) -> PathBuf {
     folder().join(format!("truth/{name}.csv.gz"))
 }
 
-fn read_table(name: &str) -> String {
+/// The rows of the table of a swept space, in order of its candidates.
+pub fn stored_lines(name: &str) -> Vec<String> {
     let file = std::fs::File::open(table(name)).expect("the table of a swept space");
     let mut text = String::new();
     GzDecoder::new(file).read_to_string(&mut text).expect("a table of text");
-    text
+    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 /// Stores the table of a swept space.
@@ -209,19 +192,6 @@ pub fn write_table(name: &str, text: &str) {
     let file = std::fs::File::create(table(name)).expect("a new table");
     let mut file = GzEncoder::new(file, Compression::best());
     file.write_all(text.as_bytes()).and_then(|()| file.finish()).expect("a written table");
-}
-
-/// Which kept seed stands for `seed`. Repetitions begin at multiples of 10,000 and meet another
-/// third of the first half each; seeds from 1,000 on are fresh ones and stand in the second half.
-fn column(seed: u64) -> usize {
-    let half = KEPT_SEEDS / 2;
-    let (repetition, offset) = (seed / 10_000, seed % 10_000);
-    let column = if offset < 1000 {
-        (3 * (repetition % 2) + offset) % half
-    } else {
-        half + (offset - 1000) % half
-    };
-    column as usize
 }
 
 /// Every candidate of a space without floats, in a fixed order.
@@ -256,56 +226,26 @@ fn candidate_at(space: &SearchSpace, shares: &[f64]) -> Candidate {
     Candidate::canonical(space, pairs.map(value).collect())
 }
 
-/// Writes what a candidate did: its runs under the kept seeds and under those of the truth.
-pub fn write_row(kept: &[Run], truth: &[Run]) -> String {
-    let stable = |runs: &[Run]| runs.iter().filter(|run| run.stable).count();
-    let flags: String = kept.iter().map(|run| if run.stable { '1' } else { '0' }).collect();
-    let list = |name: &str, show: &dyn Fn(f64) -> String| {
-        let each = kept.iter().map(|run| run.figures.get(name).map_or_else(String::new, show));
-        each.collect::<Vec<_>>().join(" ")
-    };
-    let mean = |name: &str| blis_opt::search::score::mean(truth, name);
-    let truth_of = |name: &str| mean(name).map_or_else(String::new, |value| format!("{value:.4}"));
-    let digits =
-        |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
-    [
-        flags,
-        list(KEPT[0], &digits),
-        list(KEPT[1], &|value| format!("{value:.2}")),
-        // What is missing to 1, in ten-thousandths.
-        list(KEPT[2], &|value| format!("{:.0}", 1e4 * (1.0 - value))),
-        kept.first()
-            .and_then(|run| run.figures.get(KEPT[3]))
-            .map_or_else(String::new, |value| format!("{value:.4}")),
-        format!("{}/{}", stable(truth), truth.len()),
-        truth_of(KEPT[0]),
-        truth_of(KEPT[1]),
-        truth_of(KEPT[2]),
-    ]
-    .join(",")
+/// Writes what a candidate does in truth: its runs under [`TRUTH_SEEDS`].
+pub fn write_row(runs: &[Run]) -> String {
+    let stable = runs.iter().filter(|run| run.stable).count();
+    let mean = |name: &&str| blis_opt::search::score::mean(runs, name);
+    let shown = KEPT.iter().map(mean).map(|mean| mean.map_or_else(String::new, digits));
+    format!("{stable}/{},{}", runs.len(), shown.collect::<Vec<_>>().join(","))
 }
 
-fn read_row(space: &SearchSpace, line: &str) -> Row {
+fn digits(value: f64) -> String {
+    format!("{value:.4}")
+}
+
+fn read_row(space: &SearchSpace, line: &str) -> Truth {
     let cells: Vec<&str> = line.split(',').collect();
-    let number = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN);
-    let list = |cell: usize| -> Vec<f64> { cells[cell].split(' ').map(number).collect() };
-    let (ttft, tpot, missing, cost) = (list(1), list(2), list(3), number(cells[4]));
-    let run = |(index, flag): (usize, char)| {
-        let mut figures = Figures::default();
-        let at = |values: &[f64]| values.get(index).copied().unwrap_or(f64::NAN);
-        figures.set(KEPT[0], at(&ttft));
-        figures.set(KEPT[1], at(&tpot));
-        figures.set(KEPT[2], 1.0 - at(&missing) / 1e4);
-        figures.set(KEPT[3], cost);
-        (flag == '1', figures)
-    };
-    let runs = cells[0].chars().enumerate().map(run).collect();
     let mut means = Figures::default();
-    for (name, cell) in KEPT.iter().zip([6, 7, 8, 4]) {
-        means.set(name, number(cells[cell]));
+    for (name, cell) in KEPT.iter().zip(&cells[1..]) {
+        means.set(name, cell.parse().unwrap_or(f64::NAN));
     }
-    let stable = cells[5].split_once('/').is_some_and(|(stable, all)| stable == all);
+    let stable = cells[0].split_once('/').is_some_and(|(stable, all)| stable == all);
+    let cost = means.get(KEPT[3]).unwrap_or(f64::INFINITY);
     let run = Run { seed: 0, stable, failed: None, figures: means };
-    let feasible = Score::of(space, &[run]).feasible;
-    Row { runs, truth: Truth { cost, feasible } }
+    Truth { cost, feasible: Score::of(space, &[run]).feasible }
 }

@@ -141,6 +141,12 @@ impl<'a> Fresh<'a> {
         Self { space: ask.space, foresight: ask.foresight, seen }
     }
 
+    /// Whether `candidate` was never tried and has a chance.
+    pub fn is_new(&self, candidate: &Candidate) -> bool {
+        !self.seen.contains(&candidate.hash(self.space))
+            && self.foresight.of(candidate).hopeless.is_none()
+    }
+
     /// Whether `candidate` may be tried, has a chance and never was tried; from now on it was.
     pub fn take(&mut self, candidate: &Candidate) -> bool {
         self.space.allows(candidate)

@@ -95,10 +95,19 @@ impl Surrogates {
     }
 
     fn goal(&self, index: usize, point: &[f64], known: Known) -> Prediction {
+        self.goal_by(index, known, |model| model.predict(point))
+    }
+
+    fn goal_by(
+        &self,
+        index: usize,
+        known: Known,
+        look: impl Fn(&Model) -> Prediction,
+    ) -> Prediction {
         let known = known.filter(|_| self.outlook.goal == Some(index));
         match (known, &self.goals[index]) {
             (Some(mean), _) => Prediction { mean, deviation: 0.0 },
-            (None, Some(model)) => model.predict(point),
+            (None, Some(model)) => look(model),
             (None, None) => Prediction { mean: f64::INFINITY, deviation: 0.0 },
         }
     }
@@ -123,6 +132,27 @@ impl Surrogates {
             }
         };
         if ln_gain > HOPELESS { ln_gain + self.ln_feasible(point) } else { HOPELESS }
+    }
+
+    /// At least the [criterion](Self::criterion), for a part of its price: of one goal the gain
+    /// grows with the deviation, and so does the chance to keep a constraint whose mean is
+    /// outside. There is no such bound for a front.
+    pub fn bound(&self, point: &[f64], known: Known) -> f64 {
+        let ln_gain = match &self.best {
+            Best::Nothing => 0.0,
+            Best::Value(best) => {
+                ln_gain(*best, self.goal_by(0, known, |model| model.outline(point)))
+            }
+            Best::Front(_) => return f64::INFINITY,
+        };
+        if ln_gain <= HOPELESS {
+            return HOPELESS;
+        }
+        let kept = self.constraints.iter().map(|model| {
+            let found = model.outline(point);
+            if found.mean > 0.0 { ln_cumulative(-found.mean / found.deviation) } else { 0.0 }
+        });
+        ln_gain + kept.sum::<f64>()
     }
 
     /// Takes what the surrogates expect at `point` as seen there; a front then reaches so far.

@@ -51,8 +51,10 @@ const SEEN_MIN: usize = 3;
 const POOL: (usize, usize, usize) = (900, 500, 700);
 /// How many of the best are changed.
 const PARENTS: usize = 8;
-/// The most promising candidates stay in the pool for the rest of a batch.
+/// The candidates with the highest hopes stay in the pool for the rest of a batch.
 const SHORT_LIST: usize = 250;
+/// Candidates judged between two looks at how good the best are.
+const JUDGED: usize = 16;
 /// Starts and steps of the refinement.
 const REFINED: usize = 6;
 const STEPS: u32 = 60;
@@ -70,8 +72,8 @@ impl Proposer for Gp {
         }
         let index = ask.batch * 1024 + ask.taken.len() as u64;
         let mut rng = Rng::new(ask.space.seeds.base, Stream::Surrogates, index);
-        let mut pool = drawn(ask, &surrogates, &mut rng);
         let mut fresh = Fresh::new(ask);
+        let mut pool = drawn(ask, &surrogates, &fresh, &mut rng);
         let mut proposed = Vec::with_capacity(ask.count);
         while proposed.len() < ask.count {
             let Some(next) = self::next(ask, &surrogates, &mut pool, &mut fresh, &mut rng) else {
@@ -116,9 +118,17 @@ impl Gp {
         let trials: Vec<&Trial> = kept.iter().map(|&index| &history[index]).collect();
         let (points, replicates) = (points(space, &trials), replicates(&trials));
         let columns = Columns::of(space, &trials, ask.batch);
+        let outlook = outlook(ask, &trials);
+        let is_known = |trial: &&Trial| known(ask, outlook, &trial.candidate).is_some();
+        let spared = outlook.goal.filter(|_| trials.iter().all(is_known));
         let columns: Vec<Vec<f64>> = columns.goals.into_iter().chain(columns.constraints).collect();
-        let hypers: Vec<Hyper> =
-            columns.par_iter().map(|column| model::fit(&points, column, &replicates)).collect();
+        let find = |(index, column): (usize, &Vec<f64>)| {
+            if spared == Some(index) || is_constant(column) {
+                return Hyper::prior(space.knobs.len());
+            }
+            model::fit(&points, column, &replicates)
+        };
+        let hypers: Vec<Hyper> = columns.par_iter().enumerate().map(find).collect();
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.insert(key, hypers.clone());
         hypers
@@ -153,7 +163,7 @@ fn fingerprint(ask: &Ask<'_>, history: &[Trial]) -> u64 {
 }
 
 /// One coordinate per knob: a number's place on its axis, a choice's option.
-pub(super) fn features(space: &SearchSpace, candidate: &Candidate) -> Vec<f64> {
+pub(in crate::search) fn features(space: &SearchSpace, candidate: &Candidate) -> Vec<f64> {
     let pairs = space.knobs.iter().zip(candidate.values());
     pairs
         .map(|(knob, &value)| match value {
@@ -163,7 +173,8 @@ pub(super) fn features(space: &SearchSpace, candidate: &Candidate) -> Vec<f64> {
         .collect()
 }
 
-fn points(space: &SearchSpace, trials: &[&Trial]) -> Points {
+/// The candidates of `trials` as the surrogates see them.
+pub(in crate::search) fn points(space: &SearchSpace, trials: &[&Trial]) -> Points {
     let is_choice = |domain: &Domain| matches!(domain, Domain::Choice { .. });
     Points {
         choices: space.knobs.iter().map(|knob| is_choice(&knob.domain)).collect(),
@@ -171,7 +182,8 @@ fn points(space: &SearchSpace, trials: &[&Trial]) -> Points {
     }
 }
 
-fn replicates(trials: &[&Trial]) -> Vec<f64> {
+/// How often each of `trials` was measured.
+pub(in crate::search) fn replicates(trials: &[&Trial]) -> Vec<f64> {
     trials.iter().map(|trial| trial.runs.len() as f64).collect()
 }
 
@@ -189,8 +201,8 @@ fn known(ask: &Ask<'_>, outlook: Outlook, candidate: &Candidate) -> Known {
     finite.is_finite().then_some(finite)
 }
 
-/// The pool of a batch, the most promising first.
-fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, rng: &mut Rng) -> Vec<(Entry, f64)> {
+/// The pool of a batch: candidates that were never tried, the highest hopes first.
+fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, fresh: &Fresh<'_>, rng: &mut Rng) -> Vec<Entry> {
     let best = ranking(ask.space, ask.history);
     let parents: Vec<&Candidate> =
         best.iter().take(PARENTS).map(|&index| &ask.history[index].candidate).collect();
@@ -199,55 +211,96 @@ fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, rng: &mut Rng) -> Vec<(Entry, f
         let side = region::side(ask.space, ask.history, start_count(ask.space));
         pool.extend(pool::around(ask.space, centre, (side, &scales), POOL.2, rng));
     }
-    let mut pool = judged(ask, surrogates, pool);
-    pool.truncate(SHORT_LIST);
-    pool
+    pool.retain(|entry| fresh.is_new(&entry.candidate));
+    let hopeful = hopes(ask, surrogates, &pool).into_iter().take(SHORT_LIST);
+    hopeful.map(|hope| hope.entry.clone()).collect()
 }
 
-/// `entries` with their criteria, the most promising first.
-fn judged(ask: &Ask<'_>, surrogates: &Surrogates, entries: Vec<Entry>) -> Vec<(Entry, f64)> {
-    let judge = |entry: Entry| {
+/// A candidate and the most that can be hoped from it.
+#[derive(Clone, Copy)]
+struct Hope<'a> {
+    entry: &'a Entry,
+    known: Known,
+    bound: f64,
+}
+
+/// What can be hoped from `entries` at most, the highest hopes first, without those that certainly
+/// are no gain.
+fn hopes<'a>(ask: &Ask<'_>, surrogates: &Surrogates, entries: &'a [Entry]) -> Vec<Hope<'a>> {
+    let hope = |entry: &'a Entry| {
         let known = known(ask, surrogates.outlook, &entry.candidate);
-        let criterion = surrogates.criterion(&entry.point, known);
-        (entry, criterion)
+        Hope { entry, known, bound: surrogates.bound(&entry.point, known) }
     };
-    let mut judged: Vec<(Entry, f64)> = entries.into_par_iter().map(judge).collect();
-    judged.sort_by(|left, right| right.1.total_cmp(&left.1));
-    judged
+    let mut hopes: Vec<Hope<'_>> = entries.par_iter().map(hope).collect();
+    hopes.retain(|hope| hope.bound > HOPELESS);
+    hopes.sort_by(|left, right| right.bound.total_cmp(&left.bound));
+    hopes
+}
+
+/// The `count` most promising of `entries` with their criteria, the best first, without those
+/// that certainly are no gain: what judging each would find, found by judging those whose bound
+/// leaves them a chance.
+fn most_promising<'a>(
+    ask: &Ask<'_>,
+    surrogates: &Surrogates,
+    entries: &'a [Entry],
+    count: usize,
+) -> Vec<(&'a Entry, f64)> {
+    let mut best: Vec<(&Entry, f64)> = Vec::with_capacity(count + JUDGED);
+    for chunk in hopes(ask, surrogates, entries).chunks(JUDGED) {
+        let least = best.get(count - 1).map_or(HOPELESS, |(_, criterion)| *criterion);
+        let judge = |&Hope { entry, known, bound }: &Hope<'a>| {
+            (bound > least).then(|| (entry, surrogates.criterion(&entry.point, known)))
+        };
+        let judged: Vec<_> = chunk.par_iter().map(judge).collect();
+        let is_last = judged.last().is_some_and(Option::is_none);
+        let gains = judged.into_iter().flatten().filter(|(_, criterion)| *criterion > HOPELESS);
+        best.extend(gains);
+        best.sort_by(|left, right| right.1.total_cmp(&left.1));
+        best.truncate(count);
+        if is_last {
+            break;
+        }
+    }
+    best
 }
 
 /// The most promising fresh candidate near the best of the pool.
 fn next(
     ask: &Ask<'_>,
     surrogates: &Surrogates,
-    pool: &mut Vec<(Entry, f64)>,
+    pool: &mut Vec<Entry>,
     fresh: &mut Fresh<'_>,
     rng: &mut Rng,
 ) -> Option<Entry> {
-    let entries = pool.drain(..).map(|(entry, _)| entry).collect();
-    *pool = judged(ask, surrogates, entries);
-    let seeds: Vec<u64> = (0..REFINED).map(|_| rand::RngCore::next_u64(rng)).collect();
-    let refined: Vec<(Entry, f64)> = pool
+    let starts = most_promising(ask, surrogates, pool, REFINED);
+    let seeds: Vec<u64> = starts.iter().map(|_| rand::RngCore::next_u64(rng)).collect();
+    let mut refined: Vec<(Entry, f64)> = starts
         .par_iter()
         .zip(&seeds)
-        .map(|(start, &seed)| refine(ask, surrogates, start, seed))
+        .map(|(&(start, criterion), &seed)| refine(ask, surrogates, (start, criterion), seed))
         .collect();
-    pool.extend(refined);
-    pool.sort_by(|left, right| right.1.total_cmp(&left.1));
-    let hopeful = pool.iter().take_while(|(_, criterion)| *criterion > HOPELESS);
-    hopeful.map(|(entry, _)| entry).find(|entry| fresh.take(&entry.candidate)).cloned()
+    refined.extend(starts.into_iter().map(|(entry, criterion)| (entry.clone(), criterion)));
+    refined.sort_by(|left, right| right.1.total_cmp(&left.1));
+    let mut entries = refined.into_iter().map(|(entry, _)| entry);
+    let next = entries.find(|entry| fresh.take(&entry.candidate))?;
+    pool.retain(|entry| fresh.is_new(&entry.candidate));
+    Some(next)
 }
 
 /// Climbs from `start` by small steps.
-fn refine(ask: &Ask<'_>, surrogates: &Surrogates, start: &(Entry, f64), seed: u64) -> (Entry, f64) {
+fn refine(ask: &Ask<'_>, surrogates: &Surrogates, start: (&Entry, f64), seed: u64) -> (Entry, f64) {
     let mut rng = Rng::new(seed, Stream::Surrogates, 0);
-    let mut best = start.clone();
+    let mut best = (start.0.clone(), start.1);
     for step in 0..STEPS {
         let width = 0.2 * 0.95_f64.powi(step.cast_signed());
         let Some(entry) = pool::nearby(ask.space, &best.0.candidate, width, &mut rng) else {
             continue;
         };
         let known = known(ask, surrogates.outlook, &entry.candidate);
+        if surrogates.bound(&entry.point, known) <= best.1 {
+            continue;
+        }
         let criterion = surrogates.criterion(&entry.point, known);
         if criterion > best.1 {
             best = (entry, criterion);
@@ -314,6 +367,29 @@ mod tests {
         let spread = points.iter().map(|point| point[0]);
         let (low, high) = spread.fold((1.0, 0.0), |(l, h): (f64, f64), x| (l.min(x), h.max(x)));
         assert!(high - low > 0.15, "{points:?}");
+    }
+
+    #[test]
+    fn the_most_promising_are_those_that_judging_each_would_find() {
+        let space = serving_space();
+        let history =
+            trials(&space, 30, |p| [1.0 + p[0] * p[3], 900.0 - 700.0 * p[0] + 90.0 * p[2]]);
+        let ask = ask_after(&space, &history, 1);
+        let surrogates = Gp::default().surrogates(&ask).expect("figures differ");
+        let mut rng = Rng::new(1, Stream::Surrogates, 0);
+        let entries = pool::global(&space, &[&history[0].candidate], (300, 100), &mut rng);
+        let criterion = |entry: &Entry| surrogates.criterion(&entry.point, None);
+        let mut all: Vec<f64> = entries.iter().map(criterion).filter(|c| *c > HOPELESS).collect();
+        all.sort_by(|left, right| right.total_cmp(left));
+        for count in [1, 7, 250] {
+            let found = most_promising(&ask, &surrogates, &entries, count);
+            let criteria: Vec<f64> = found.iter().map(|(_, criterion)| *criterion).collect();
+            assert_eq!(criteria, all[..count.min(all.len())]);
+        }
+        for entry in &entries {
+            let (bound, criterion) = (surrogates.bound(&entry.point, None), criterion(entry));
+            assert!(bound >= criterion, "{bound} is no bound of {criterion}");
+        }
     }
 
     #[test]

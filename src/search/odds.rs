@@ -1,0 +1,146 @@
+//! How probable it is that a candidate shows on fresh seeds that it keeps its promises.
+//!
+//! Its own few runs are biased: it was chosen for them. What all trials tell together is less so:
+//! a Gaussian process per constraint says where a candidate lies from its limits, and how
+//! certainly. To pass it has to lie so much inside as a look at the most fresh seeds demands at
+//! the error of its try.
+
+use super::objective::Constraint;
+use super::promise::Spreads;
+use super::propose::gp::model::{Model, fit};
+use super::propose::gp::{features, points, replicates};
+use super::propose::training::{chosen, is_constant};
+use super::space::SearchSpace;
+use super::spending;
+use super::state::Trial;
+use crate::base::normal;
+use crate::base::stats::t_quantile;
+use crate::base::tolerance::tolerance_factor;
+
+/// The most trials that the processes are fitted to.
+const SEEN_MAX: usize = 128;
+
+/// Where a figure lies on the scale of violations, its deviation, and that between seeds.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    mean: f64,
+    deviation: f64,
+    spread: f64,
+}
+
+/// The odds of candidates, by what their study knew when its search ended.
+#[derive(Debug)]
+pub(super) struct Odds<'a> {
+    space: &'a SearchSpace,
+    /// Per candidate, per constraint that differs between trials.
+    places: Vec<Vec<(usize, Place)>>,
+    /// The most fresh seeds that a candidate meets.
+    most: u32,
+}
+
+impl<'a> Odds<'a> {
+    /// Of the trials `which` among `trials`.
+    pub fn new(space: &'a SearchSpace, trials: &[Trial], which: &[usize]) -> Self {
+        let mut spreads = Spreads::default();
+        for trial in trials {
+            spreads.learn(space, &trial.runs);
+        }
+        let mut seen = chosen(space, trials, SEEN_MAX);
+        seen.retain(|index| trials[*index].score.stable);
+        let learnt: Vec<&Trial> = seen.iter().map(|&index| &trials[index]).collect();
+        let violations: Vec<Vec<f64>> =
+            learnt.iter().map(|trial| trial.score.violations(space)).collect();
+        let mut places = vec![Vec::new(); which.len()];
+        for at in 0..space.constraints.len() {
+            let column: Vec<f64> = violations.iter().map(|row| row[at]).collect();
+            let spread = spreads.variance(at).unwrap_or(0.0).sqrt();
+            if column.len() < 2 || is_constant(&column) {
+                continue;
+            }
+            let (points, replicates) = (points(space, &learnt), replicates(&learnt));
+            let hyper = fit(&points, &column, &replicates);
+            let Some(model) = Model::new(hyper, points, &column, &replicates) else { continue };
+            for (places, &trial) in places.iter_mut().zip(which) {
+                let found = model.predict(&features(space, &trials[trial].candidate));
+                let place = Place { mean: found.mean, deviation: found.deviation, spread };
+                places.push((at, place));
+            }
+        }
+        let looks = spending::looks(&space.seeds, &space.proof);
+        Self { space, places, most: looks.last().copied().unwrap_or(space.seeds.verify) }
+    }
+
+    /// Of each candidate, as finalist number `tries` from 0.
+    pub fn after(&self, tries: u32) -> Vec<f64> {
+        let error = spending::error(&self.space.seeds, &self.space.proof, 0, tries);
+        let constraints = self.space.constraints.iter();
+        let demanded: Vec<f64> =
+            constraints.map(|constraint| demanded(constraint, self.most, error)).collect();
+        let odds = |places: &Vec<(usize, Place)>| {
+            let kept = places.iter().map(|&(at, place)| {
+                let sampling = place.spread / f64::from(self.most).sqrt();
+                let deviation = place.deviation.hypot(sampling).max(1e-12);
+                normal::cumulative((-place.mean - demanded[at] * place.spread) / deviation)
+            });
+            kept.product()
+        };
+        self.places.iter().map(odds).collect()
+    }
+}
+
+/// By how many deviations between seeds a candidate has to lie inside of `constraint` for `most`
+/// fresh seeds to show it.
+fn demanded(constraint: &Constraint, most: u32, error: f64) -> f64 {
+    match constraint.share {
+        None => t_quantile(1.0 - error, f64::from(most - 1)) / f64::from(most).sqrt(),
+        Some(share) => tolerance_factor(most, share, error) - normal::quantile(share),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::space::tests::{float, knob, space};
+    use crate::search::state::tests::trial_of;
+    use crate::search::{Candidate, Figures, KnobValue, Origin, Run, Score};
+
+    /// Trials along a line on which the TTFT falls through its limit of 500 at one half.
+    fn line(space: &SearchSpace) -> Vec<Trial> {
+        let trial = |index: usize| {
+            let at = index as f64 / 20.0;
+            let candidate = Candidate::canonical(space, vec![KnobValue::Float(at)]);
+            let ttft = 500.0 * (0.5 - at).exp();
+            let run = |(seed, wobble): (u64, f64)| {
+                let mut figures = Figures::default();
+                figures.set("ttft_p99_ms", ttft * wobble);
+                figures.set("cost_per_hour", 1.0 + at);
+                Run { seed, stable: true, failed: None, figures }
+            };
+            let runs: Vec<Run> = [(1, 1.1), (2, 0.9)].map(run).to_vec();
+            let score = Score::of(space, &runs);
+            Trial { index, by: Origin::Design, candidate, runs, dropped: None, score }
+        };
+        (0..=20).map(trial).collect()
+    }
+
+    #[test]
+    fn the_odds_grow_from_the_limit_inwards_and_shrink_with_the_tries() {
+        let space = space(vec![knob("x", float(0.0, 1.0, false))]);
+        let trials = line(&space);
+        let which: Vec<usize> = (0..=20).collect();
+        let odds = Odds::new(&space, &trials, &which);
+        let (first, tenth) = (odds.after(0), odds.after(9));
+        assert!(first[5] < 0.05 && first[10] < 0.5 && first[18] > 0.95, "{first:?}");
+        assert!((8..13).all(|at| first[at] < first[at + 1]), "{first:?}");
+        assert!(tenth[12] < first[12], "{tenth:?}");
+    }
+
+    #[test]
+    fn without_anything_to_learn_everybody_may_pass() {
+        let space = space(vec![knob("x", float(0.0, 1.0, false))]);
+        let candidate = Candidate::canonical(&space, vec![KnobValue::Float(0.5)]);
+        let figures = [("ttft_p99_ms", 400.0), ("cost_per_hour", 1.0)];
+        let trials = [trial_of(0, candidate, &space, &figures)];
+        assert_eq!(Odds::new(&space, &trials, &[0]).after(0), [1.0]);
+    }
+}
