@@ -41,10 +41,7 @@ pub(super) struct Odds<'a> {
 impl<'a> Odds<'a> {
     /// Of the trials `which` among `trials`.
     pub fn new(space: &'a SearchSpace, trials: &[Trial], which: &[usize]) -> Self {
-        let mut spreads = Spreads::default();
-        for trial in trials {
-            spreads.learn(space, &trial.runs);
-        }
+        let spreads = spreads(space, trials);
         let mut seen = chosen(space, trials, SEEN_MAX);
         seen.retain(|index| trials[*index].score.stable);
         let learnt: Vec<&Trial> = seen.iter().map(|&index| &trials[index]).collect();
@@ -66,8 +63,7 @@ impl<'a> Odds<'a> {
                 places.push((at, place));
             }
         }
-        let looks = spending::looks(&space.seeds, &space.proof);
-        Self { space, places, most: looks.last().copied().unwrap_or(space.seeds.verify) }
+        Self { space, places, most: most(space) }
     }
 
     /// Of each candidate, as finalist number `tries` from 0.
@@ -86,6 +82,34 @@ impl<'a> Odds<'a> {
         };
         self.places.iter().map(odds).collect()
     }
+}
+
+/// How far inside of each constraint, on the scale of violations, a candidate has to be for the most
+/// fresh seeds to show that it keeps it at the first try; 0 where nothing is known of the spread
+/// between seeds.
+pub(super) fn margins(space: &SearchSpace, trials: &[Trial]) -> Vec<f64> {
+    let spreads = spreads(space, trials);
+    let error = spending::error(&space.seeds, &space.proof, 0, 0);
+    let most = most(space);
+    let margin = |(at, constraint): (usize, &Constraint)| {
+        let spread = spreads.variance(at).map(f64::sqrt).filter(|spread| *spread > 0.0);
+        spread.map_or(0.0, |spread| demanded(constraint, most, error) * spread)
+    };
+    space.constraints.iter().enumerate().map(margin).collect()
+}
+
+fn spreads(space: &SearchSpace, trials: &[Trial]) -> Spreads {
+    let mut spreads = Spreads::default();
+    for trial in trials {
+        spreads.learn(space, &trial.runs);
+    }
+    spreads
+}
+
+/// The most fresh seeds that a candidate meets.
+fn most(space: &SearchSpace) -> u32 {
+    let looks = spending::looks(&space.seeds, &space.proof);
+    looks.last().copied().unwrap_or(space.seeds.verify)
 }
 
 /// By how many deviations between seeds a candidate has to lie inside of `constraint` for `most`

@@ -8,6 +8,9 @@
 //!   than chance explains: the mean of the paired differences, minus as many standard errors, is
 //!   a loss.
 //!
+//! The best feasible candidate is one that is inside of its limits by a standard error at least:
+//! who dares to race against a doubtful one would lose the safer ones.
+//!
 //! Standard errors come from the spread between seeds of all trials so far, since one seed has no
 //! spread of its own. The best so far is what it was before the batch, so that a candidate's fate
 //! depends on no thread.
@@ -44,8 +47,16 @@ pub struct Race<'a> {
 impl<'a> Race<'a> {
     /// The race against `history`.
     pub fn new(space: &'a SearchSpace, history: &'a [Trial]) -> Self {
-        let first = ranking(space, history).first().map(|&index| &history[index]);
-        Self::against(space, history, first.filter(|trial| trial.score.feasible))
+        let deviations: Vec<f64> =
+            (0..space.constraints.len()).map(|at| spread(space, history, at)).collect();
+        let is_credible = |trial: &&Trial| {
+            let root = (trial.runs.len() as f64).sqrt();
+            let mut pairs = trial.score.violations(space).into_iter().zip(&deviations);
+            trial.score.feasible && pairs.all(|(v, spread)| v + spread / root <= 0.0)
+        };
+        let order = ranking(space, history).into_iter();
+        let best = order.map(|index| &history[index]).find(is_credible);
+        Self::against(space, history, best)
     }
 
     /// The race against `best`, where `history` is known.

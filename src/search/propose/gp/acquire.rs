@@ -1,6 +1,7 @@
 //! What a candidate promises: the surrogates of objective and constraints together.
 
 use super::front::Front;
+use super::ladder::Ladder;
 use super::model::{Hyper, Model, Points, Prediction};
 use crate::base::normal::{ln_cumulative, ln_improvement};
 use crate::search::propose::training::{Columns, is_constant};
@@ -12,6 +13,8 @@ pub struct Surrogates {
     goals: Vec<Option<Model>>,
     /// Of the constraints that differ between points.
     constraints: Vec<Model>,
+    /// How far inside of each of those a candidate has to be.
+    margins: Vec<f64>,
     best: Best,
     /// How to tell what is known of a goal.
     pub outlook: Outlook,
@@ -22,8 +25,8 @@ pub struct Surrogates {
 enum Best {
     /// Nothing keeps the constraints yet.
     Nothing,
-    /// One goal at this value.
-    Value(f64),
+    /// One goal, with what it will come to.
+    Ladder(Ladder),
     /// Two goals with this front.
     Front(Front),
 }
@@ -56,6 +59,9 @@ pub struct Lesson {
     pub known: Vec<Known>,
     /// How it is known.
     pub outlook: Outlook,
+    /// How far inside of each constraint a candidate has to be to show that it keeps it, on the
+    /// scale of the constraints.
+    pub margins: Vec<f64>,
     /// The goals', then the constraints'.
     pub hypers: Vec<Hyper>,
 }
@@ -63,7 +69,7 @@ pub struct Lesson {
 impl Surrogates {
     /// Surrogates of `lesson`; `None` where a process cannot be built.
     pub fn of(lesson: &Lesson) -> Option<Self> {
-        let Lesson { points, columns, replicates, known, hypers, outlook } = lesson;
+        let Lesson { points, columns, replicates, known, hypers, outlook, .. } = lesson;
         let model = |column: &[f64], hyper: &Hyper| {
             Model::new(hyper.clone(), points.clone(), column, replicates)
         };
@@ -73,23 +79,31 @@ impl Surrogates {
             let spared = is_known && outlook.goal == Some(index);
             goals.push(if spared { None } else { Some(model(column, &hypers[index])?) });
         }
-        let pairs = columns.constraints.iter().zip(&hypers[goals.len()..]);
-        let learnt = pairs.filter(|(column, _)| !is_constant(column));
-        let constraints: Option<Vec<Model>> = learnt.map(|(c, hyper)| model(c, hyper)).collect();
-        let (constraints, best) = (constraints?, Best::Nothing);
-        let mut found = Self { goals, constraints, best, outlook: *outlook };
+        let (mut constraints, mut margins) = (Vec::new(), Vec::new());
+        for (at, (column, hyper)) in
+            columns.constraints.iter().zip(&hypers[goals.len()..]).enumerate()
+        {
+            if !is_constant(column) {
+                constraints.push(model(column, hyper)?);
+                margins.push(lesson.margins.get(at).copied().unwrap_or(0.0));
+            }
+        }
+        let best = Best::Nothing;
+        let mut found = Self { goals, constraints, margins, best, outlook: *outlook };
         found.best = found.best_of(lesson);
         Some(found)
     }
 
-    /// The best of the points that probably keep the constraints.
+    /// What the points seen so far leave to be beaten.
     fn best_of(&self, lesson: &Lesson) -> Best {
         let rows = lesson.points.rows.iter().zip(&lesson.known);
-        let believed = rows.filter(|(row, _)| self.ln_feasible(row) > 0.5_f64.ln());
         if self.goals.len() == 1 {
-            let means = believed.map(|(row, &known)| self.goal(0, row, known).mean);
-            return means.min_by(f64::total_cmp).map_or(Best::Nothing, Best::Value);
+            let seen = |(row, &known): (&Vec<f64>, &Known)| {
+                (self.goal(0, row, known).mean, self.ln_feasible(row).exp())
+            };
+            return Ladder::of(rows.map(seen).collect()).map_or(Best::Nothing, Best::Ladder);
         }
+        let believed = rows.filter(|(row, _)| self.ln_feasible(row) > 0.5_f64.ln());
         let both = believed.map(|(row, &known)| [0, 1].map(|at| self.goal(at, row, known).mean));
         Front::of(both.collect()).map_or(Best::Nothing, Best::Front)
     }
@@ -114,9 +128,9 @@ impl Surrogates {
 
     /// The logarithm of the probability that every constraint is kept at `point`.
     pub fn ln_feasible(&self, point: &[f64]) -> f64 {
-        let kept = self.constraints.iter().map(|model| {
+        let kept = self.constraints.iter().zip(&self.margins).map(|(model, margin)| {
             let found = model.predict(point);
-            ln_cumulative(-found.mean / found.deviation)
+            ln_cumulative(-(found.mean + margin) / found.deviation)
         });
         kept.sum()
     }
@@ -126,7 +140,7 @@ impl Surrogates {
     pub fn criterion(&self, point: &[f64], known: Known) -> f64 {
         let ln_gain = match &self.best {
             Best::Nothing => 0.0,
-            Best::Value(best) => ln_gain(*best, self.goal(0, point, known)),
+            Best::Ladder(ladder) => ladder.ln_gain(self.goal(0, point, known)),
             Best::Front(front) => {
                 front.ln_gain(self.goal(0, point, known), self.goal(1, point, known))
             }
@@ -140,26 +154,35 @@ impl Surrogates {
     pub fn bound(&self, point: &[f64], known: Known) -> f64 {
         let ln_gain = match &self.best {
             Best::Nothing => 0.0,
-            Best::Value(best) => {
-                ln_gain(*best, self.goal_by(0, known, |model| model.outline(point)))
+            Best::Ladder(ladder) => {
+                ladder.ln_gain(self.goal_by(0, known, |model| model.outline(point)))
             }
             Best::Front(_) => return f64::INFINITY,
         };
         if ln_gain <= HOPELESS {
             return HOPELESS;
         }
-        let kept = self.constraints.iter().map(|model| {
+        let kept = self.constraints.iter().zip(&self.margins).map(|(model, margin)| {
             let found = model.outline(point);
-            if found.mean > 0.0 { ln_cumulative(-found.mean / found.deviation) } else { 0.0 }
+            let outside = found.mean + margin;
+            if outside > 0.0 { ln_cumulative(-outside / found.deviation) } else { 0.0 }
         });
         ln_gain + kept.sum::<f64>()
     }
 
     /// Takes what the surrogates expect at `point` as seen there; a front then reaches so far.
     pub fn believe(&mut self, point: &[f64], known: Known) {
-        if let Best::Front(front) = &self.best {
-            let expected = [0, 1].map(|at| self.goal(at, point, known).mean);
-            self.best = Best::Front(front.clone().with(expected));
+        match &self.best {
+            Best::Nothing => {}
+            Best::Ladder(ladder) => {
+                let expected = self.goal(0, point, known).mean;
+                let probability = self.ln_feasible(point).exp();
+                self.best = Best::Ladder(ladder.clone().with(expected, probability));
+            }
+            Best::Front(front) => {
+                let expected = [0, 1].map(|at| self.goal(at, point, known).mean);
+                self.best = Best::Front(front.clone().with(expected));
+            }
         }
         for model in self.goals.iter_mut().flatten().chain(&mut self.constraints) {
             let expected = model.predict(point).mean;
@@ -174,7 +197,8 @@ impl Surrogates {
     }
 }
 
-fn ln_gain(best: f64, predicted: Prediction) -> f64 {
+/// The logarithm of the expected improvement over `best`; [`HOPELESS`] where there is none.
+pub(super) fn ln_gain(best: f64, predicted: Prediction) -> f64 {
     let gain = best - predicted.mean;
     if predicted.deviation > 0.0 {
         predicted.deviation.ln() + ln_improvement(gain / predicted.deviation)
@@ -183,4 +207,10 @@ fn ln_gain(best: f64, predicted: Prediction) -> f64 {
     } else {
         HOPELESS
     }
+}
+
+/// ln(e^left + e^right).
+pub(super) fn ln_sum(left: f64, right: f64) -> f64 {
+    let (high, low) = if left > right { (left, right) } else { (right, left) };
+    if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }

@@ -5,6 +5,7 @@
 //! roof, and the two are independent: so the expectation is a sum of products of one-dimensional
 //! expected improvements. (Emmerich, Deutz, Klinkenberg, 2011.)
 
+use super::acquire::ln_sum;
 use super::model::Prediction;
 use crate::base::normal::ln_improvement;
 
@@ -81,11 +82,6 @@ fn ln_below(bound: f64, predicted: Prediction) -> f64 {
 /// ln(e^large - e^small) for `small` of at most `large`.
 fn ln_difference(large: f64, small: f64) -> f64 {
     if small >= large { f64::NEG_INFINITY } else { large + (-(small - large).exp()).ln_1p() }
-}
-
-fn ln_sum(left: f64, right: f64) -> f64 {
-    let (high, low) = if left > right { (left, right) } else { (right, left) };
-    if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
 
 #[cfg(test)]

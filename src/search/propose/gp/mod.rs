@@ -12,6 +12,7 @@
 
 pub mod acquire;
 pub mod front;
+pub mod ladder;
 pub mod matrix;
 pub mod model;
 mod pool;
@@ -30,6 +31,7 @@ use super::{Ask, Fresh, Origin, Proposer, start_count};
 use crate::base::{Rng, Stream};
 use crate::search::candidate::{Candidate, KnobValue, fnv1a};
 use crate::search::cube;
+use crate::search::odds::margins;
 use crate::search::space::{Domain, SearchSpace};
 use crate::search::state::{Trial, ranking};
 
@@ -103,7 +105,8 @@ impl Gp {
         let known = trials.iter().map(|trial| known(ask, outlook, &trial.candidate)).collect();
         let (points, replicates) = (points(ask.space, &trials), replicates(&trials));
         let hypers = self.hypers(ask, &ask.history[..milestone(ask.history.len())]);
-        Surrogates::of(&Lesson { points, columns, replicates, known, outlook, hypers })
+        let margins = margins(ask.space, ask.history);
+        Surrogates::of(&Lesson { points, columns, replicates, known, outlook, margins, hypers })
     }
 
     /// The hyperparameters of objective and constraints, as the trials of `history` tell them.
