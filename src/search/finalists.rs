@@ -1,10 +1,12 @@
 //! Which candidates meet fresh seeds, and in which order.
 
+use std::cmp::Ordering;
+
 use super::candidate::Candidate;
 use super::cube;
 use super::odds::Odds;
 use super::space::{Domain, SearchSpace};
-use super::state::{Trial, ranking};
+use super::state::Trial;
 
 /// The most candidates that meet fresh seeds before there is a winner.
 const FINALISTS_MAX: usize = 12;
@@ -18,6 +20,9 @@ const SAFER: f64 = 0.1;
 /// cheaper; the error of a try shrinks with each before it, so that boldness is not for long.
 const RUNGS: [f64; 7] = [0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 0.95];
 
+/// Odds that give a chance to whoever is infeasible on the seeds of the search by bad luck.
+const CHANCE: f64 = 0.05;
+
 /// The trials that meet fresh seeds, first to last: each the best by objective, then by distance
 /// from the limits, whose [`Odds`] to pass are those of its rung; after the last rung whoever has
 /// the best odds. One that is as good as equal to one before it comes after all that are not: where
@@ -25,10 +30,12 @@ const RUNGS: [f64; 7] = [0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 0.95];
 ///
 /// The order depends on the search alone and on nothing that fresh seeds tell.
 pub(super) fn finalists(space: &SearchSpace, trials: &[Trial]) -> Vec<usize> {
-    let mut left = ranking(space, trials);
-    left.retain(|&index| trials[index].score.feasible);
+    let mut left: Vec<usize> = (0..trials.len()).filter(|&at| trials[at].score.stable).collect();
     let odds = Odds::new(space, trials, &left);
-    let mut left: Vec<(usize, usize)> = left.into_iter().enumerate().collect();
+    let first = odds.after(0);
+    let mut left: Vec<(usize, usize)> = left.drain(..).enumerate().collect();
+    left.retain(|&(at, trial)| trials[trial].score.feasible || first[at] >= CHANCE);
+    left.sort_by(|left, right| by_objective(space, &trials[left.1], &trials[right.1]));
     let mut chosen: Vec<usize> = Vec::new();
     while chosen.len() < FINALISTS_MAX && !left.is_empty() {
         let odds = odds.after(chosen.len() as u32);
@@ -54,11 +61,27 @@ pub(super) fn finalists(space: &SearchSpace, trials: &[Trial]) -> Vec<usize> {
     chosen
 }
 
+/// Which of two comes first: the better objective, then the larger distance from the limits, then
+/// who was tried first.
+fn by_objective(space: &SearchSpace, left: &Trial, right: &Trial) -> Ordering {
+    let objective = |trial: &Trial| {
+        trial.score.objective.map_or(f64::INFINITY, |value| space.objective.to_minimize(value))
+    };
+    let objectives = objective(left).total_cmp(&objective(right));
+    objectives
+        .then(outermost(space, left).total_cmp(&outermost(space, right)))
+        .then(left.index.cmp(&right.index))
+}
+
+/// How far `trial` is from its nearest limit: negative inside.
+fn outermost(space: &SearchSpace, trial: &Trial) -> f64 {
+    trial.score.violations(space).into_iter().fold(f64::NEG_INFINITY, f64::max)
+}
+
 /// Whether `trial` differs from one `before` it by nothing that matters.
 fn is_alike(space: &SearchSpace, before: &Trial, trial: &Trial) -> bool {
-    let inside =
-        |trial: &Trial| trial.score.violations(space).into_iter().fold(f64::NEG_INFINITY, f64::max);
-    is_near(space, &before.candidate, &trial.candidate) && inside(trial) > inside(before) - SAFER
+    is_near(space, &before.candidate, &trial.candidate)
+        && outermost(space, trial) > outermost(space, before) - SAFER
 }
 
 fn is_near(space: &SearchSpace, left: &Candidate, right: &Candidate) -> bool {
