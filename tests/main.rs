@@ -3,6 +3,7 @@
 mod admission_contract;
 mod autoscaler_contract;
 mod bad_input;
+mod cache;
 mod cli;
 mod controllers;
 mod evaluate;

@@ -11,6 +11,7 @@
 //! to read the journal and go on.
 
 pub mod batch;
+pub mod cache;
 pub mod candidate;
 pub mod capacity;
 pub mod certificate;
@@ -48,6 +49,7 @@ pub mod study;
 pub mod template;
 mod verify;
 
+pub use cache::RunCache;
 pub use candidate::{Candidate, KnobValue};
 pub use capacity::{capacities, capacity_rps};
 pub use certificate::{Neighbour, Outcome};
