@@ -95,34 +95,59 @@ fn entries(cache: &Path) -> Vec<PathBuf> {
     shards.iter().flat_map(|shard| listed(shard)).collect()
 }
 
+/// The same question without scenarios, some of whose runs are stopped early.
+fn calm() -> String {
+    let from = SPACE.find("scenarios:").expect("there are scenarios");
+    let until = SPACE.find("knobs:").expect("there are knobs");
+    let calm = SPACE.replace(&SPACE[from..until], "").replace("@calm", "");
+    calm.replace("slo_attainment_min@each >= 0.1", "slo_attainment >= 0.9")
+        .replace("rate: 30", "rate: 160")
+}
+
 #[test]
 fn a_study_has_the_same_bytes_with_a_cold_a_warm_a_spoilt_and_no_cache_on_any_threads() {
     let place = Place::new();
-    let (without, talk) = place.search("space.yaml", "--no-cache");
+    place.write("calm.yaml", &calm());
+    let stopped = [("space.yaml", false), ("calm.yaml", true)].map(|(space, stops)| {
+        let journal = same_bytes(&place, space, &format!("--cache {space}.runs"));
+        let journal = String::from_utf8_lossy(&journal).into_owned();
+        (journal.contains("\"stopped\":\""), stops)
+    });
+    assert!(stopped.iter().all(|(found, expected)| found == expected), "{stopped:?}");
+}
+
+/// Searches `space` with the cache that `option` names in every state; its journal.
+fn same_bytes(place: &Place, space: &str, option: &str) -> Vec<u8> {
+    let (without, talk) = place.search(space, "--no-cache");
     assert_eq!(known(&talk), (0, 0));
-    assert!(without.iter().any(|(name, bytes)| name == "journal.jsonl" && bytes.len() > 10_000));
-    let (cold, talk) = place.search("space.yaml", "--cache runs --threads 1");
+    let (cold, talk) = place.search(space, &format!("{option} --threads 1"));
     assert_eq!(cold, without);
     let again = known(&talk).0;
     for threads in [1, 2] {
-        let (warm, talk) = place.search("space.yaml", &format!("--cache runs --threads {threads}"));
+        let (warm, talk) = place.search(space, &format!("{option} --threads {threads}"));
         assert_eq!(warm, without, "{threads} threads");
         let (found, asked) = known(&talk);
         assert!(found == asked && asked > again + 10, "{talk}");
     }
-    for (index, entry) in entries(&place.path("runs")).iter().enumerate() {
+    let folder = option.split_whitespace().last().expect("a folder");
+    for (index, entry) in entries(&place.path(folder)).iter().enumerate() {
         match index % 3 {
-            0 => fs::write(entry, &fs::read(entry).expect("readable")[..99]).expect("torn"),
+            0 => {
+                let whole = fs::read(entry).expect("readable");
+                fs::write(entry, &whole[..whole.len() / 2]).expect("torn");
+            }
             1 => fs::remove_file(entry).expect("removed"),
             _ => {}
         }
     }
-    let (mended, talk) = place.search("space.yaml", "--cache runs");
+    let (mended, talk) = place.search(space, option);
     assert_eq!(mended, without);
     let (found, asked) = known(&talk);
     assert!(0 < found && found < asked, "{talk}");
-    let (_, talk) = place.search("space.yaml", "--cache runs");
+    let (_, talk) = place.search(space, option);
     assert_eq!(known(&talk), (asked, asked), "what was spoilt is whole again");
+    let journal = without.into_iter().find(|(name, _)| name == "journal.jsonl");
+    journal.expect("a study has a journal").1
 }
 
 #[test]

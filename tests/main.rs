@@ -14,6 +14,7 @@ mod fleets;
 mod golden;
 mod gpu_utilization;
 mod laws;
+mod lines;
 mod moving;
 mod redundancy;
 mod router_contract;

@@ -45,6 +45,7 @@ pub mod simulated;
 pub mod space;
 pub mod spending;
 pub mod state;
+mod stopping;
 pub mod study;
 pub mod template;
 mod verify;

@@ -13,6 +13,7 @@ use super::foretell::Foreteller;
 use super::metric::Figures;
 use super::scenarios::Plan;
 use super::space::SearchSpace;
+use super::stopping::Stopping;
 use super::template::Template;
 use crate::base::{Hash128, Span};
 use crate::config::Node;
@@ -54,6 +55,7 @@ pub struct SimulatedEvaluator<'a> {
     traces: Mutex<Traces>,
     capacities: OnceLock<Vec<Option<f64>>>,
     foreteller: Foreteller,
+    stopping: Stopping,
     cache: Option<&'a RunCache>,
     /// What the names of all runs of a scenario begin with.
     names: OnceLock<Vec<Hash128>>,
@@ -80,7 +82,22 @@ impl<'a> SimulatedEvaluator<'a> {
         let calm = world.plan.is_calm() && world.options.timeline.is_none();
         let foreteller = Foreteller::new(space, &world.plan, calm);
         let (cache, names) = (None, OnceLock::new());
-        Self { space, template, read, world, version, traces, capacities, foreteller, cache, names }
+        let plain = world.plan.runs_per_seed() == 1 && world.drawn.is_none();
+        let classes = world.plan.workload(0).0.class_names();
+        let stopping = if plain { Stopping::new(space, &classes) } else { Stopping::default() };
+        Self {
+            space,
+            template,
+            read,
+            world,
+            version,
+            traces,
+            capacities,
+            foreteller,
+            stopping,
+            cache,
+            names,
+        }
     }
 
     /// The same evaluator, which simulates nothing that `cache` knows. Results do not depend on
@@ -88,6 +105,12 @@ impl<'a> SimulatedEvaluator<'a> {
     #[must_use]
     pub fn with_cache(self, cache: Option<&'a RunCache>) -> Self {
         Self { cache, ..self }
+    }
+
+    /// The same evaluator, which lets every run come to its end.
+    #[must_use]
+    pub fn to_the_end(self) -> Self {
+        Self { stopping: Stopping::default(), ..self }
     }
 
     fn trace(&self, seed: u64, part: usize) -> Arc<OnceLock<Trace>> {
@@ -134,17 +157,63 @@ impl<'a> SimulatedEvaluator<'a> {
     ) -> Remembered {
         let conditions = self.world.plan.conditions(part, seed);
         let of_run = (part, seed, &conditions);
-        let cache = self.cache.map(|cache| (cache, self.name(cache, bundle, of_run)));
-        if let Some(known) = cache.and_then(|(cache, name)| cache.get(name)) {
-            return known;
-        }
-        let outcome = self.play(bundle, of_run, scratch);
-        let figures = Figures::of(&outcome, bundle, self.capacities());
-        let told = Remembered { stable: outcome.stability.stable, figures };
-        if let Some((cache, name)) = cache {
+        let Some(cache) = self.cache else {
+            return self.summed_up(&self.play(bundle, of_run, scratch), bundle);
+        };
+        let name = self.name(cache, bundle, of_run);
+        let known = cache.get(name);
+        cache.count(known.is_some());
+        known.unwrap_or_else(|| {
+            let told = self.summed_up(&self.play(bundle, of_run, scratch), bundle);
             cache.put(name, &told);
+            told
+        })
+    }
+
+    /// The same for a run of the only scenario that may be stopped.
+    fn screened(&self, bundle: &PolicyBundle, seed: u64, scratch: &mut Scratch) -> Remembered {
+        let conditions = self.world.plan.conditions(0, seed);
+        let Some(cache) = self.cache else {
+            return self.play_within(bundle, (seed, &conditions), scratch);
+        };
+        let whole = self.name(cache, bundle, (0, seed, &conditions));
+        let here = self.stopping.name(whole);
+        let cleared = |known: &Remembered| self.stopping.clears(&known.figures);
+        let known = cache.get(whole).filter(cleared).or_else(|| cache.get(here));
+        cache.count(known.is_some());
+        known.unwrap_or_else(|| {
+            let told = self.play_within(bundle, (seed, &conditions), scratch);
+            if told.stopped.is_none() {
+                cache.put(whole, &told);
+            }
+            if !cleared(&told) {
+                cache.put(here, &told);
+            }
+            told
+        })
+    }
+
+    fn play_within(
+        &self,
+        bundle: &PolicyBundle,
+        (seed, conditions): (u64, &Conditions),
+        scratch: &mut Scratch,
+    ) -> Remembered {
+        let slot = self.trace(seed, 0);
+        let trace = slot.get().expect("`trace` filled the slot");
+        let (lines, options) = (self.stopping.lines(), &self.world.options);
+        match sim::simulate_within(lines, (bundle, trace, conditions), options, scratch) {
+            Ok(outcome) => self.summed_up(&outcome, bundle),
+            Err(crossed) => {
+                let stopped = Some((crossed.line, crossed.arrived));
+                Remembered { stable: false, figures: Figures::default(), stopped }
+            }
         }
-        told
+    }
+
+    fn summed_up(&self, outcome: &Outcome, bundle: &PolicyBundle) -> Remembered {
+        let figures = Figures::of(outcome, bundle, self.capacities());
+        Remembered { stable: outcome.stability.stable, figures, stopped: None }
     }
 
     /// The hash of all that what a run tells is a function of.
@@ -171,7 +240,8 @@ impl<'a> SimulatedEvaluator<'a> {
         hash.finish()
     }
 
-    fn run(&self, job: &Job, scratch: &mut Scratch) -> Run {
+    /// Does `job`; what its objective comes to is known where it `may_stop`.
+    fn run(&self, job: &Job, may_stop: Option<f64>, scratch: &mut Scratch) -> Run {
         let tree = self.template.apply(self.space, &job.candidate);
         let bundle = match tree.and_then(|tree| (self.read)(&tree)) {
             Ok(bundle) => bundle,
@@ -180,11 +250,42 @@ impl<'a> SimulatedEvaluator<'a> {
         let plan = &self.world.plan;
         let (mut stable, mut figures) = (true, Vec::with_capacity(plan.runs_per_seed()));
         for part in 0..plan.runs_per_seed() {
-            let told = self.told(&bundle, (part, job.seed), scratch);
+            let told = match may_stop {
+                Some(_) => self.screened(&bundle, job.seed, scratch),
+                None => self.told(&bundle, (part, job.seed), scratch),
+            };
+            if let (Some(objective), Some(stopped)) = (may_stop, told.stopped) {
+                return self.stopping.run(job.seed, stopped, objective);
+            }
             stable &= told.stable || !plan.has_to_be_stable(part);
             figures.push(told.figures);
         }
-        Run { seed: job.seed, stable, failed: None, figures: plan.combine(figures) }
+        Run::new(job.seed, stable, plan.combine(figures))
+    }
+
+    /// Does `jobs` on all threads; `may_stop` tells what the objective comes to of a candidate
+    /// whose runs may be stopped.
+    fn run_all(
+        &self,
+        jobs: &[Job],
+        may_stop: impl Fn(&Job) -> Option<f64> + Sync,
+        (stop, done): (Stop<'_>, Sink<'_>),
+    ) {
+        let next = AtomicUsize::new(0);
+        // Workers take the next job themselves: jobs begin in order, so that what is journalled
+        // is a prefix, and a long run holds nobody up.
+        rayon::scope(|scope| {
+            for _ in 0..rayon::current_num_threads().min(jobs.len()) {
+                scope.spawn(|_| {
+                    let mut scratch = Scratch::default();
+                    while !stop() {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(job) = jobs.get(index) else { break };
+                        done(index, self.run(job, may_stop(job), &mut scratch));
+                    }
+                });
+            }
+        });
     }
 }
 
@@ -201,21 +302,15 @@ impl Evaluator for SimulatedEvaluator<'_> {
     }
 
     fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
-        let next = AtomicUsize::new(0);
-        // Workers take the next job themselves: jobs begin in order, so that what is journalled
-        // is a prefix, and a long run holds nobody up.
-        rayon::scope(|scope| {
-            for _ in 0..rayon::current_num_threads().min(jobs.len()) {
-                scope.spawn(|_| {
-                    let mut scratch = Scratch::default();
-                    while !stop() {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(job) = jobs.get(index) else { break };
-                        done(index, self.run(job, &mut scratch));
-                    }
-                });
-            }
-        });
+        self.run_all(jobs, |_| None, (stop, done));
+    }
+
+    fn screen(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        let may_stop = |job: &Job| {
+            let stops = !self.stopping.is_idle();
+            stops.then(|| self.foretell(&job.candidate).objective).flatten()
+        };
+        self.run_all(jobs, may_stop, (stop, done));
     }
 }
 

@@ -82,6 +82,10 @@ impl Evaluator for Simulated {
         self.evaluator.evaluate(jobs, stop, done);
     }
 
+    fn screen(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        self.evaluator.screen(jobs, stop, done);
+    }
+
     fn foretell(&self, candidate: &Candidate) -> Foretold {
         self.evaluator.foretell(candidate)
     }
@@ -170,7 +174,7 @@ impl Evaluator for Swept {
             }
             let row = &self.table[&job.candidate.hash(self.space())];
             let (stable, figures) = row.runs[column(job.seed)].clone();
-            done(index, Run { seed: job.seed, stable, failed: None, figures });
+            done(index, Run::new(job.seed, stable, figures));
         }
     }
 
@@ -305,7 +309,7 @@ fn read_row(space: &SearchSpace, line: &str) -> Row {
         means.set(name, number(cells[cell]));
     }
     let stable = cells[5].split_once('/').is_some_and(|(stable, all)| stable == all);
-    let run = Run { seed: 0, stable, failed: None, figures: means };
+    let run = Run::new(0, stable, means);
     let feasible = Score::of(space, &[run]).feasible;
     Row { runs, truth: Truth { cost, feasible } }
 }

@@ -5,6 +5,10 @@
 //! for the same run gets the same figures to the last bit, so that a study has the same bytes
 //! with a cache that knows all of its runs, some or none.
 //!
+//! A run of a search that was stopped is remembered beside, under a name that its limits are part
+//! of. A whole run serves in its place only where its figures are within those limits: then it
+//! cannot have been stopped.
+//!
 //! # What names a run
 //!
 //! A hash of 128 bits over all that a run is a function of: the policy bundle with prices and
@@ -44,8 +48,11 @@ pub const BYTES_MAX: u64 = 256 << 20;
 pub struct Remembered {
     /// Whether its queue stopped growing.
     pub stable: bool,
-    /// Everything measured.
+    /// Everything measured; nothing where it was stopped.
     pub figures: Figures,
+    /// Where it was stopped: by which line, after which share of its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<(usize, f64)>,
 }
 
 /// Runs in a folder that several processes may share. Nothing that goes wrong with it is an
@@ -82,11 +89,13 @@ impl RunCache {
 
     /// What the run called `name` told, where it is known.
     pub(super) fn get(&self, name: u128) -> Option<Remembered> {
+        serde_json::from_str(&self.folder.get(name)?).ok()
+    }
+
+    /// Counts a run that was asked for, and whether it was `found`.
+    pub(super) fn count(&self, found: bool) {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let payload = self.folder.get(name)?;
-        let run = serde_json::from_str(&payload).ok()?;
-        self.found.fetch_add(1, Ordering::Relaxed);
-        Some(run)
+        self.found.fetch_add(u64::from(found), Ordering::Relaxed);
     }
 
     /// Remembers what the run called `name` told.
@@ -183,7 +192,7 @@ mod tests {
         for (index, value) in [0.1 + 0.2, -0.0, 1e-310, f64::MAX, 1.0 / 3.0].iter().enumerate() {
             figures.set(&format!("figure {index}"), *value);
         }
-        let run = Remembered { stable: true, figures };
+        let run = Remembered { stable: true, figures, stopped: None };
         let name = |cache: &RunCache| cache.hash().finish();
         assert_eq!(cache.get(name(&cache)), None);
         cache.put(name(&cache), &run);
@@ -193,7 +202,7 @@ mod tests {
             run.figures.iter().map(|(_, value)| value.to_bits()).collect()
         };
         assert_eq!((found.stable, bits(&found)), (true, bits(&run)));
-        assert_eq!((known.asked(), known.found()), (1, 1));
+        assert_eq!(found.stopped, None);
         let other = RunCache::of(folder.path(), 2);
         assert_eq!(other.get(name(&other)), None);
     }
