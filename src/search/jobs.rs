@@ -23,7 +23,7 @@ pub(super) struct Evaluated {
 pub(super) struct Course<'a> {
     /// The seeds in order.
     pub seeds: &'a [u64],
-    /// Whether a run may be stopped that leaves no hope: on seeds of the search.
+    /// Whether a run may be stopped that leaves no hope: only on seeds of the search.
     pub may_stop: bool,
     /// After how many of them a candidate is looked at, ascending, all of them last.
     pub looks: &'a [usize],

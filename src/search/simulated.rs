@@ -113,6 +113,17 @@ impl<'a> SimulatedEvaluator<'a> {
         Self { stopping: Stopping::default(), ..self }
     }
 
+    /// What [`Evaluator::screen`] would tell of a `run` of `candidate` that was simulated to its
+    /// end before, if every run that comes to be hopeless were stopped in time: for those who keep
+    /// tables of runs.
+    pub fn as_screened(&self, candidate: &Candidate, run: Run) -> Run {
+        let objective = self.foretell(candidate).objective;
+        match objective.zip(self.stopping.crossed(&run.figures)) {
+            Some((objective, line)) => self.stopping.run(run.seed, (line, 1.0), objective),
+            None => run,
+        }
+    }
+
     fn trace(&self, seed: u64, part: usize) -> Arc<OnceLock<Trace>> {
         let (workload, named) = self.world.plan.workload(part);
         let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);

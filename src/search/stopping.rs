@@ -81,6 +81,16 @@ impl Stopping {
         })
     }
 
+    /// The first line that these figures of a whole run are beyond.
+    pub fn crossed(&self, figures: &Figures) -> Option<usize> {
+        self.limits.iter().position(|limit| {
+            figures.get(&limit.metric).is_some_and(|value| match limit.bound {
+                Bound::AtMost => value > limit.value,
+                Bound::AtLeast => value < limit.value,
+            })
+        })
+    }
+
     /// What names a run that may be stopped, where `whole` names the same to its end.
     pub fn name(&self, whole: u128) -> u128 {
         Hash128::of(format!("{whole:032x} {:?} {:?}", self.limits, self.lines).as_bytes())

@@ -95,7 +95,8 @@ impl Study {
         };
         let seeds = space.seeds.of_search();
         let looks = Race::looks(seeds.len());
-        let course = Course { seeds: &seeds, may_stop: true, looks: &looks, verdict: &verdict };
+        // The certificate tells by how much each of the few has failed.
+        let course = Course { seeds: &seeds, may_stop: false, looks: &looks, verdict: &verdict };
         evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
             let Evaluated { runs, dropped } = evaluated;
             let score = score_json(&self.state.score_of(&space, &runs));

@@ -178,6 +178,13 @@ impl Evaluator for Swept {
         }
     }
 
+    fn screen(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        self.evaluate(jobs, stop, &|index, run| {
+            let candidate = &jobs[index].candidate;
+            done(index, self.simulated.evaluator.as_screened(candidate, run));
+        });
+    }
+
     fn foretell(&self, candidate: &Candidate) -> Foretold {
         self.simulated.foretell(candidate)
     }
