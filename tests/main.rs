@@ -3,6 +3,7 @@
 mod admission_contract;
 mod autoscaler_contract;
 mod bad_input;
+mod cache;
 mod cli;
 mod controllers;
 mod evaluate;
@@ -13,6 +14,7 @@ mod fleets;
 mod golden;
 mod gpu_utilization;
 mod laws;
+mod lines;
 mod moving;
 mod redundancy;
 mod router_contract;

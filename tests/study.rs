@@ -46,7 +46,7 @@ impl<'a> Synthetic<'a> {
         figures.set("ttft_p99_ms", ttft * (1.0 + noise));
         figures.set("completed_ratio", 1.0);
         figures.set("cost_per_hour", cost);
-        Run { seed: job.seed, stable, failed: None, figures }
+        Run::new(job.seed, stable, figures)
     }
 }
 

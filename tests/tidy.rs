@@ -223,6 +223,24 @@ fn nothing_is_unwrapped_outside_tests() {
     none(&findings);
 }
 
+/// The cache of runs names them by what `Debug` says of policies, workloads and conditions: what a
+/// text leaves out by hand has to be hashed by hand.
+#[test]
+fn what_names_a_run_says_everything_of_itself() {
+    let hashed_by_hand = ["src/workload/replay.rs"];
+    let mut findings = Vec::new();
+    for path in rust_files() {
+        let name = shown(&path);
+        let rooms = ["base", "config", "latency", "policy", "scenario", "sim", "workload"];
+        let of_a_run = rooms.iter().any(|room| name.starts_with(&format!("src/{room}/")));
+        let by_hand = text(&path).lines().any(|l| l.contains("impl") && l.contains("Debug for"));
+        if of_a_run && by_hand && !hashed_by_hand.contains(&name.as_str()) {
+            findings.push(format!("{name}: a `Debug` of its own"));
+        }
+    }
+    none(&findings);
+}
+
 #[test]
 fn nothing_is_left_to_do() {
     let words = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "todo".to_owned() + "!("];

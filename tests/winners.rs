@@ -52,7 +52,7 @@ impl Noisy<'_> {
         let mut figures = Figures::default();
         figures.set("ttft_p99_ms", ttft * (self.noise * rng.normal()).exp());
         figures.set("cost_per_hour", cost * (self.cost_noise * rng.normal()).exp());
-        Run { seed: job.seed, stable: true, failed: None, figures }
+        Run::new(job.seed, true, figures)
     }
 }
 

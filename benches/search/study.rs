@@ -158,17 +158,12 @@ impl Watched<'_> {
         }
         log.runs += 1;
     }
-}
 
-impl Evaluator for Watched<'_> {
-    fn version(&self) -> u64 {
-        self.problem.version()
-    }
-
-    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+    /// Notes what `ask` tells of `jobs`, and tells it.
+    fn watch(&self, jobs: &[Job], done: Sink<'_>, ask: impl FnOnce(Sink<'_>)) {
         let cpu = thread_cpu_s();
         let told = Mutex::new(Vec::with_capacity(jobs.len()));
-        self.problem.evaluate(jobs, stop, &|index, run| {
+        ask(&|index, run| {
             told.lock().unwrap_or_else(PoisonError::into_inner).push((index, run));
         });
         let mut told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -182,6 +177,20 @@ impl Evaluator for Watched<'_> {
         for (index, run) in told {
             done(index, run);
         }
+    }
+}
+
+impl Evaluator for Watched<'_> {
+    fn version(&self) -> u64 {
+        self.problem.version()
+    }
+
+    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        self.watch(jobs, done, |sink| self.problem.evaluate(jobs, stop, sink));
+    }
+
+    fn screen(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        self.watch(jobs, done, |sink| self.problem.screen(jobs, stop, sink));
     }
 
     fn foretell(&self, candidate: &Candidate) -> Foretold {

@@ -57,6 +57,17 @@ impl Distribution {
         self.count
     }
 
+    /// How many values are above `span`; where there are bins, without those in its own bin.
+    pub fn count_above(&self, span: Span) -> u64 {
+        let ns = span.as_ps() / 1000;
+        if self.max_ns <= ns {
+            return 0;
+        }
+        let exact = self.exact.iter().filter(|(value, _)| *value > ns).map(|(_, times)| times);
+        let bins = self.bins.iter().skip(bin_of(ns) + 1);
+        exact.chain(bins).sum()
+    }
+
     /// The mean in milliseconds; zero without values.
     pub fn mean_ms(&self) -> f64 {
         if self.count == 0 { 0.0 } else { self.total_ns as f64 / self.count as f64 / 1e6 }

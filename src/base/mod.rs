@@ -3,6 +3,7 @@
 pub mod batch_means;
 pub mod bins;
 pub mod delay;
+pub mod hash;
 pub mod histogram;
 pub mod id;
 pub mod normal;
@@ -15,6 +16,7 @@ mod ziggurat;
 pub use batch_means::{SteadyMean, batch_means};
 pub use bins::Bins;
 pub use delay::Delay;
+pub use hash::Hash128;
 pub use histogram::Distribution;
 pub use id::{ClientId, InstanceId, RequestId};
 pub use rng::{Rng, Stream};

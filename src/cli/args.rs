@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::cache::CacheArgs;
 use super::check::CheckArgs;
 use super::completions::CompletionsArgs;
 use super::evaluate::EvaluateArgs;
@@ -50,6 +51,7 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     Pareto(ParetoArgs),
     Report(ReportArgs),
+    Cache(CacheArgs),
     Completions(CompletionsArgs),
 }
 
@@ -85,6 +87,15 @@ pub struct GlobalArgs {
     /// Models, hardware, coefficients and prices to use in place of the built-in defaults.yaml
     #[arg(long, global = true, value_name = "FILE")]
     pub defaults: Option<PathBuf>,
+
+    /// Folder of runs that need not be simulated again; `blis-opt` in `$XDG_CACHE_HOME` or
+    /// `~/.cache` without it. Results do not depend on it
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+
+    /// Simulate every run, and keep none
+    #[arg(long, global = true, conflicts_with = "cache")]
+    pub no_cache: bool,
 }
 
 /// When to colour.

@@ -32,6 +32,7 @@ pub fn search_all(args: &SearchArgs, names: &[String], context: &Context) -> Res
         super::study::write_derived(&inputs.report(&state), &own)?;
         states.push(state);
     }
+    context.talk_of_cache();
     compare(&stem, &folder, (names, &inputs, &states), context)?;
     let all_found = states.iter().all(|state| state.winner.is_some());
     Ok(if all_found { Exit::Fine } else { Exit::NothingFeasible })

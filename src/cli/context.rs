@@ -1,12 +1,15 @@
 //! What every command knows: the global options, resolved.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use tracing_subscriber::filter::LevelFilter;
 
 use super::args::GlobalArgs;
 use super::exit::Failure;
 use super::output::Output;
+use crate::search::RunCache;
+use crate::search::cache::default_folder;
 
 /// The global options, resolved against the machine.
 #[derive(Debug)]
@@ -23,6 +26,9 @@ pub struct Context {
     pub seed: Option<u64>,
     /// Defaults to use in place of the built-in ones.
     pub defaults: Option<PathBuf>,
+    /// The folder of runs that need not be simulated again.
+    pub cache_folder: Option<PathBuf>,
+    cache: OnceLock<Option<RunCache>>,
 }
 
 impl Context {
@@ -33,6 +39,8 @@ impl Context {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|problem| {
             Failure::input(format!("cannot start {threads} threads: {problem}"))
         })?;
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let cache_folder = args.cache.clone().or_else(|| default_folder(variable));
         Ok(Self {
             output,
             json: args.json,
@@ -40,7 +48,31 @@ impl Context {
             verbose: args.verbose,
             seed: args.seed,
             defaults: args.defaults.clone(),
+            cache_folder: cache_folder.filter(|_| !args.no_cache),
+            cache: OnceLock::new(),
         })
+    }
+
+    /// The runs that need not be simulated again; opened when it is first asked for.
+    pub fn cache(&self) -> Option<&RunCache> {
+        let open = || {
+            let opened = RunCache::open(self.cache_folder.as_deref()?);
+            let why = |problem| self.output.talk(&format!("no cache of runs: {problem}"));
+            opened.map_err(why).ok()
+        };
+        self.cache.get_or_init(open).as_ref()
+    }
+
+    /// Says how much of the simulating the cache saved, and what was wrong with it.
+    pub fn talk_of_cache(&self) {
+        let Some(Some(cache)) = self.cache.get() else { return };
+        let (found, asked) = (cache.found(), cache.asked());
+        if let Some(trouble) = cache.trouble() {
+            self.output.talk(&format!("the cache of runs was of no use: {trouble}"));
+        } else if found > 0 {
+            let folder = cache.folder().display();
+            self.output.talk(&format!("{found} of {asked} runs were known from {folder}"));
+        }
     }
 }
 

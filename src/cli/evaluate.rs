@@ -50,7 +50,9 @@ pub fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<Exit, Failure>
         return Ok(Exit::Fine);
     }
     let stdin = BufReader::new(std::io::stdin());
-    let refused = answer_all(space, &inputs.evaluator(), stdin)?;
+    let evaluator = inputs.evaluator().with_cache(context.cache());
+    let refused = answer_all(space, &evaluator, stdin)?;
+    context.talk_of_cache();
     if refused > 0 {
         context.output.talk(&format!("lines that could not be used: {refused}"));
         return Ok(Exit::BadInput);

@@ -5,6 +5,7 @@
 
 mod args;
 mod batch;
+mod cache;
 mod check;
 mod completions;
 mod context;
@@ -64,6 +65,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Evaluate(args) => evaluate::evaluate(&args, context),
         Command::Pareto(args) => pareto::pareto(&args, context),
         Command::Report(args) => report::report(&args, context),
+        Command::Cache(args) => cache::cache(&args, context),
         Command::Completions(args) => completions::completions(&args),
     }
 }

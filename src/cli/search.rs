@@ -88,6 +88,7 @@ pub fn search(args: &SearchArgs, context: &Context) -> Result<Exit, Failure> {
     let Some((end, state)) = ran(args, &inputs, &folder, (context, &stop))? else {
         return Ok(Exit::Interrupted);
     };
+    context.talk_of_cache();
     let report = inputs.report(&state);
     study::write_derived(&report, &folder)?;
     print(&report, &folder, context)?;
@@ -107,7 +108,7 @@ pub fn ran(
         proposer: proposer(&args.proposer),
         sources: inputs.sources.clone(),
     };
-    let evaluator = inputs.evaluator();
+    let evaluator = inputs.evaluator().with_cache(context.cache());
     let version = crate::search::Evaluator::version(&evaluator);
     let mut opened = Study::open(inputs.file.space.clone(), &options, version)?;
     let ended = run(&mut opened, &evaluator, context, Clock::start(), stop)?;

@@ -25,7 +25,7 @@ pub struct StudyReport<'a> {
 pub enum Verdict {
     /// Kept every promise.
     Feasible,
-    /// Kept up with its load, and broke a promise.
+    /// Broke a promise, and kept up with its load as far as was seen.
     Infeasible,
     /// Did not keep up with its load.
     Unstable,
@@ -38,6 +38,7 @@ impl Verdict {
     pub fn of(trial: &Trial) -> Self {
         match () {
             () if trial.failed().is_some() => Self::Failed,
+            () if trial.score.stopped => Self::Infeasible,
             () if !trial.score.stable => Self::Unstable,
             () if trial.score.feasible => Self::Feasible,
             () => Self::Infeasible,
@@ -106,6 +107,7 @@ impl StudyReport<'_> {
         match met {
             _ if self.state.winner == Some(trial.index) => "winner",
             Some(met) if !met.score.feasible => "failed re-test",
+            _ if trial.score.stopped => "stopped early",
             _ => Verdict::of(trial).word(),
         }
     }

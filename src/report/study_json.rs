@@ -111,6 +111,7 @@ impl StudyReport<'_> {
             "verdict": Verdict::of(trial).word(),
             "standing": self.standing(trial),
             "failure": trial.failed(),
+            "stopped": trial.stopped(),
             "knobs": trial.candidate.to_json(self.space),
             "figures": metrics,
         })

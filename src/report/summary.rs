@@ -130,6 +130,9 @@ impl StudyReport<'_> {
 
     /// What a candidate broke, and by how much.
     pub(super) fn broken(&self, score: &Score, runs: &[Run]) -> Vec<String> {
+        if let Some(why) = runs.iter().find_map(|run| run.stopped.as_ref()) {
+            return vec![format!("stopped early: {why}")];
+        }
         let mut broken: Vec<String> = unstable(runs).into_iter().collect();
         let kept_on_average = score.stable && score.constraints.iter().all(|score| score.holds);
         for (constraint, score) in self.space.constraints.iter().zip(&score.constraints) {

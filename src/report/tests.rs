@@ -52,7 +52,7 @@ fn run(seed: u64, instances: i64, ttft: f64, stable: bool) -> Run {
     let mut figures = Figures::default();
     figures.set("ttft_p99_ms", ttft + seed as f64 % 10.0);
     figures.set("cost_per_hour", 5.9 * instances as f64);
-    Run { seed, stable, failed: None, figures }
+    Run::new(seed, stable, figures)
 }
 
 fn entries(
@@ -185,4 +185,24 @@ fn the_document_has_the_winner_and_every_trial() {
     assert_eq!(document["trials"].as_array().map(Vec::len), Some(6));
     assert_eq!(document["counts"]["unstable"], 1);
     assert_eq!(document["verifications"][0]["passed"], false);
+}
+
+#[test]
+fn a_candidate_that_was_stopped_early_is_told_by_its_bound_and_why() {
+    let mut study = found();
+    let why = "ttft_p99_ms is above 1500 whatever comes, after 41 % of requests";
+    let trial = study.state.trials.last_mut().expect("a trial");
+    let stopped = Run { stopped: Some(why.to_owned()), ..run(1, 14, 1499.0, false) };
+    trial.runs = vec![stopped];
+    trial.score = crate::search::Score::of(&study.space, &trial.runs);
+    let (index, report) = (trial.index, study.report());
+    let trial = &report.state.trials[index];
+    assert_eq!(report.standing(trial), "stopped early");
+    assert_eq!(report.broken(&trial.score, &trial.runs), [format!("stopped early: {why}")]);
+    let table = report.best_text();
+    let row = table.lines().find(|line| line.contains("stopped early")).expect("a row");
+    assert!(row.contains("> 1,500") && row.contains("$82.60"), "{row}");
+    assert!(report.trials_csv().contains(&format!("\"{why}\"")), "{}", report.trials_csv());
+    let counts = &report.to_json()["counts"];
+    assert_eq!((&counts["infeasible"], &counts["unstable"]), (&json!(1), &json!(1)));
 }

@@ -4,6 +4,7 @@ use super::number::{exact, figure};
 use super::study::{StudyReport, Verdict, proposed_by};
 use super::table::Table;
 use crate::search::state::ranking;
+use crate::search::{Bound, Trial};
 
 /// Rows of the table of the best candidates.
 const BEST_SHOWN: usize = 10;
@@ -19,15 +20,25 @@ impl StudyReport<'_> {
         let header = header.chain(["standing".to_owned(), "knobs".to_owned()]);
         let mut table = Table::new(header).words(metrics.len() + 1).words(metrics.len() + 2);
         for trial in trials {
-            let values = metrics.iter().map(|name| {
-                trial.mean(name).map_or_else(|| "-".to_owned(), |value| figure(name, value))
-            });
+            let values = metrics.iter().map(|name| self.shown_mean(trial, name));
             let row = std::iter::once(trial.index.to_string()).chain(values);
             table.row(
                 row.chain([self.standing(trial).to_owned(), self.knob_line(&trial.candidate)]),
             );
         }
         table.to_text()
+    }
+
+    /// The mean of a figure of `trial`; `> 1,500` where a run was stopped above that.
+    fn shown_mean(&self, trial: &Trial, name: &str) -> String {
+        let Some(mean) = trial.mean(name) else { return "-".to_owned() };
+        let constraint = self.space.constraints.iter().find(|c| c.metric.as_str() == name);
+        let sign = match constraint.filter(|_| trial.score.stopped).map(|c| c.bound) {
+            None => "",
+            Some(Bound::AtMost) => "> ",
+            Some(Bound::AtLeast) => "< ",
+        };
+        format!("{sign}{}", figure(name, mean))
     }
 
     /// `trials.csv`: every evaluated candidate, in order, with the mean of every figure that any
@@ -45,7 +56,7 @@ impl StudyReport<'_> {
                 Verdict::of(trial).word().to_owned(),
                 self.standing(trial).to_owned(),
                 trial.runs.len().to_string(),
-                trial.failed().unwrap_or_default().to_owned(),
+                trial.failed().or(trial.stopped()).unwrap_or_default().to_owned(),
             ];
             let knobs =
                 (0..self.space.knobs.len()).map(|index| self.knob_value(&trial.candidate, index));

@@ -208,7 +208,7 @@ mod tests {
                 let mut figures = Figures::default();
                 figures.set("ttft_p99_ms", 100.0 * job.seed as f64);
                 figures.set("cost_per_hour", job.candidate.number(0).expect("a count"));
-                done(index, Run { seed: job.seed, stable: true, failed: None, figures });
+                done(index, Run::new(job.seed, true, figures));
             }
         }
     }

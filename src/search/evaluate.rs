@@ -23,12 +23,16 @@ pub struct Job {
 pub struct Run {
     /// The realisation of the workload.
     pub seed: u64,
-    /// Whether the queue stopped growing; false where it failed.
+    /// Whether the queue stopped growing; false where it failed or was stopped.
     pub stable: bool,
     /// Why there is no policy to simulate, where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// Everything measured; empty where it failed.
+    /// Why it was stopped, where it was: no run beside it makes its candidate feasible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// Everything measured; empty where it failed. Of a run that was stopped the objective, which
+    /// is exact, and the figure that stopped it, at the limit that it would have been beyond.
     pub figures: Figures,
 }
 
@@ -85,6 +89,11 @@ pub trait Evaluator: Sync {
     /// job and the version only. Jobs that have not begun when `stop` says so are left out.
     fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>);
 
+    /// The same on seeds of the search, where a run may be stopped ([`Run::stopped`]).
+    fn screen(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        self.evaluate(jobs, stop, done);
+    }
+
     /// What is certain about `candidate` without simulating it; it costs microseconds.
     fn foretell(&self, _candidate: &Candidate) -> Foretold {
         Foretold::default()
@@ -92,8 +101,13 @@ pub trait Evaluator: Sync {
 }
 
 impl Run {
+    /// A run that was measured to its end.
+    pub fn new(seed: u64, stable: bool, figures: Figures) -> Self {
+        Self { seed, stable, failed: None, stopped: None, figures }
+    }
+
     /// A run of a candidate that gives no policy.
     pub fn failed(seed: u64, reason: String) -> Self {
-        Self { seed, stable: false, failed: Some(reason), figures: Figures::default() }
+        Self { failed: Some(reason), ..Self::new(seed, false, Figures::default()) }
     }
 }

@@ -121,7 +121,7 @@ mod tests {
             let mut figures = Figures::default();
             figures.set("cost_per_hour", cost(seed));
             figures.set("ttft_p99_ms", ttft(seed));
-            Run { seed, stable: true, failed: None, figures }
+            Run::new(seed, true, figures)
         };
         (0..count).map(run).collect()
     }

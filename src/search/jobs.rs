@@ -23,6 +23,8 @@ pub(super) struct Evaluated {
 pub(super) struct Course<'a> {
     /// The seeds in order.
     pub seeds: &'a [u64],
+    /// Whether a run may be stopped that leaves no hope: only on seeds of the search.
+    pub may_stop: bool,
     /// After how many of them a candidate is looked at, ascending, all of them last.
     pub looks: &'a [usize],
     /// Why a candidate with these runs meets no more seeds.
@@ -88,9 +90,14 @@ fn one(
         let job = |&seed: &u64| Job { candidate: candidate.clone(), seed };
         let jobs: Vec<Job> = course.seeds[runs.len()..look].iter().map(job).collect();
         let done: Mutex<Vec<Option<Run>>> = Mutex::new(vec![None; jobs.len()]);
-        evaluator.evaluate(&jobs, stop, &|index, run| {
+        let sink = |index: usize, run| {
             done.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(run);
-        });
+        };
+        if course.may_stop {
+            evaluator.screen(&jobs, stop, &sink);
+        } else {
+            evaluator.evaluate(&jobs, stop, &sink);
+        }
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         runs.extend(done.into_iter().collect::<Option<Vec<Run>>>()?);
         let verdict = (course.verdict)(&mut runs);

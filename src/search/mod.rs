@@ -11,6 +11,7 @@
 //! to read the journal and go on.
 
 pub mod batch;
+pub mod cache;
 pub mod candidate;
 pub mod capacity;
 pub mod certificate;
@@ -45,10 +46,12 @@ pub mod simulated;
 pub mod space;
 pub mod spending;
 pub mod state;
+mod stopping;
 pub mod study;
 pub mod template;
 mod verify;
 
+pub use cache::RunCache;
 pub use candidate::{Candidate, KnobValue};
 pub use capacity::{capacities, capacity_rps};
 pub use certificate::{Neighbour, Outcome};

@@ -138,7 +138,7 @@ mod tests {
                 let mut figures = Figures::default();
                 figures.set("ttft_p99_ms", ttft * wobble);
                 figures.set("cost_per_hour", 1.0 + at);
-                Run { seed, stable: true, failed: None, figures }
+                Run::new(seed, true, figures)
             };
             let runs: Vec<Run> = [(1, 1.1), (2, 0.9)].map(run).to_vec();
             let score = Score::of(space, &runs);

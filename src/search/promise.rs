@@ -249,7 +249,7 @@ mod tests {
         let run = |ttft: f64| {
             let mut figures = crate::search::Figures::default();
             figures.set("ttft_p99_ms", ttft);
-            Run { seed: 1, stable: true, failed: None, figures }
+            Run::new(1, true, figures)
         };
         let mut pool = Spreads::default();
         for _ in 0..20 {

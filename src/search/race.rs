@@ -1,7 +1,7 @@
 //! Racing: a candidate meets one search seed first, and more only while it may still win.
 //!
 //! A candidate stops early where
-//! - a run of it was unstable or could not be measured: it cannot be feasible any more;
+//! - a run of it was unstable, stopped or could not be measured: it cannot be feasible any more;
 //! - a constraint is violated by more than chance explains: the mean over its seeds so far, minus
 //!   `CAUTION` standard errors, is outside;
 //! - its objective is worse than the best feasible candidate's on the very same seeds by more
@@ -85,6 +85,9 @@ impl<'a> Race<'a> {
     pub fn verdict(&self, runs: &[Run]) -> Option<String> {
         let seeds = runs.len() as f64;
         let score = Score::beside(self.space, runs, &self.pool);
+        if let Some(why) = runs.iter().find_map(|run| run.stopped.as_ref()) {
+            return Some(why.clone());
+        }
         if !score.stable {
             let run = runs.iter().find(|run| !run.stable);
             return Some(format!("unstable under seed {}", run.map_or(0, |run| run.seed)));
@@ -169,7 +172,7 @@ mod tests {
         let mut figures = Figures::default();
         figures.set("cost_per_hour", cost);
         figures.set("ttft_p99_ms", ttft);
-        Run { seed, stable, failed: None, figures }
+        Run::new(seed, stable, figures)
     }
 
     fn fleet() -> SearchSpace {

@@ -20,6 +20,9 @@ pub struct Score {
     pub constraints: Vec<ConstraintScore>,
     /// Whether every run was stable.
     pub stable: bool,
+    /// Whether a run was stopped: what it does not tell is not known to be bad.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// Whether every run is stable and every constraint holds: as estimated on the seeds of the
     /// search, as shown at the error of the look on fresh seeds.
     pub feasible: bool,
@@ -65,7 +68,8 @@ impl Score {
             .collect();
         let feasible =
             stable && objective.is_some() && constraints.iter().all(|constraint| constraint.holds);
-        Self { objective, constraints, stable, feasible }
+        let stopped = runs.iter().any(|run| run.stopped.is_some());
+        Self { objective, constraints, stable, stopped, feasible }
     }
 
     /// Scores `runs` on fresh seeds: feasible only where they show, but for a chance of `error`,
@@ -93,8 +97,12 @@ impl Score {
     /// at least a limit close to 1 is judged by what is missing to 1.
     pub fn violations(&self, space: &SearchSpace) -> Vec<f64> {
         let pairs = space.constraints.iter().zip(&self.constraints);
-        let mut violations: Vec<f64> =
-            pairs.map(|(constraint, score)| violation(constraint, score.estimate)).collect();
+        let mut violations: Vec<f64> = pairs
+            .map(|(constraint, score)| match score.estimate {
+                None if self.stopped => UNSTABLE_LEAST,
+                estimate => violation(constraint, estimate),
+            })
+            .collect();
         if violations.is_empty() {
             violations.push(-UNSTABLE_LEAST);
         }
@@ -166,7 +174,7 @@ mod tests {
         let mut figures = Figures::default();
         figures.set("ttft_p99_ms", ttft);
         figures.set("cost_per_hour", 10.0);
-        Run { seed, stable, failed: None, figures }
+        Run::new(seed, stable, figures)
     }
 
     fn score(runs: &[Run]) -> Score {

@@ -67,7 +67,13 @@ impl Trial {
         self.runs.iter().find_map(|run| run.failed.as_deref())
     }
 
-    /// The mean of a figure over the seeds; `None` where a run lacks it.
+    /// Why a run of it was stopped, where one was.
+    pub fn stopped(&self) -> Option<&str> {
+        self.runs.iter().find_map(|run| run.stopped.as_deref())
+    }
+
+    /// The mean of a figure over the seeds; `None` where a run lacks it. Where a run was stopped,
+    /// all but the objective is a bound.
     pub fn mean(&self, name: &str) -> Option<f64> {
         super::score::mean(&self.runs, name)
     }
@@ -320,7 +326,7 @@ pub(crate) mod tests {
         for (name, value) in figures {
             kept.set(name, *value);
         }
-        let runs = vec![Run { seed: 1, stable: true, failed: None, figures: kept }];
+        let runs = vec![Run::new(1, true, kept)];
         let score = Score::of(space, &runs);
         Trial { index, by: Origin::Design, candidate, runs, dropped: None, score }
     }

@@ -238,7 +238,7 @@ impl Study {
             race.verdict(runs)
         };
         let looks = Race::looks(seeds.len());
-        let course = Course { seeds: &seeds, looks: &looks, verdict: &verdict };
+        let course = Course { seeds: &seeds, may_stop: true, looks: &looks, verdict: &verdict };
         evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
             let trial = first + offset;
             let Evaluated { runs, dropped } = evaluated;
@@ -293,7 +293,8 @@ impl Study {
 
 /// Lets the figures be complete that only the space can tell.
 pub(super) fn complete(space: &SearchSpace, runs: &mut [Run]) {
-    for run in runs.iter_mut().filter(|run| run.failed.is_none()) {
+    let whole = |run: &&mut Run| run.failed.is_none() && run.stopped.is_none();
+    for run in runs.iter_mut().filter(whole) {
         space.complete(&mut run.figures);
     }
 }

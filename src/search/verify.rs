@@ -101,7 +101,8 @@ impl Study {
         };
         let seeds = space.seeds.of_search();
         let looks = Race::looks(seeds.len());
-        let course = Course { seeds: &seeds, looks: &looks, verdict: &verdict };
+        // The certificate tells by how much each of the few has failed.
+        let course = Course { seeds: &seeds, may_stop: false, looks: &looks, verdict: &verdict };
         evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
             let Evaluated { runs, dropped } = evaluated;
             let score = score_json(&self.state.score_of(&space, &runs));
@@ -141,7 +142,7 @@ impl Study {
                 None
             };
             let (seeds, all) = (&seeds[known..], [seeds.len() - known]);
-            let course = Course { seeds, looks: &all, verdict: &verdict };
+            let course = Course { seeds, may_stop: false, looks: &all, verdict: &verdict };
             evaluate(evaluator, &[candidate], course, limits.stop, &mut |_, evaluated| {
                 told.push(evaluated.runs);
                 Ok(())

@@ -15,6 +15,7 @@ use crate::sim::collect::Collector;
 use crate::sim::engine::{Engine, EngineSetup};
 use crate::sim::gateway::Gate;
 use crate::sim::kv::{Holding, Naming};
+use crate::sim::line::{Crossed, Line, Lines};
 use crate::sim::live::{Live, NOWHERE, Phase, Slots};
 use crate::sim::moving::Moving;
 use crate::sim::observe::Observing;
@@ -81,7 +82,25 @@ pub fn simulate_under(
     options: &RunOptions,
     scratch: &mut Scratch,
 ) -> Outcome {
-    run_to_end((bundle, conditions), Listed::new(trace), options, scratch)
+    let no_lines = Lines::default();
+    let ended = run_to_end((bundle, conditions), Listed::new(trace), (options, &no_lines), scratch);
+    ended.expect("there is no line to cross")
+}
+
+/// The same, but stopped as soon as one of `lines` is crossed whatever comes; a run that is not
+/// stopped tells the same to the last bit. A fleet that changes is not looked at, nor one that
+/// users in a closed loop ask.
+///
+/// # Errors
+/// The line that was crossed.
+pub fn simulate_within(
+    lines: &[Line],
+    (bundle, trace, conditions): (&PolicyBundle, &Trace, &Conditions),
+    options: &RunOptions,
+    scratch: &mut Scratch,
+) -> Result<Outcome, Crossed> {
+    let lines = Lines::of(lines, trace, options.warm_up);
+    run_to_end((bundle, conditions), Listed::new(trace), (options, &lines), scratch)
 }
 
 /// The same for requests that are drawn when they are due, until `duration`, and never kept:
@@ -109,15 +128,17 @@ pub fn simulate_drawn_under(
     let limits = Limits { duration: Some(duration), max_requests: None };
     let generator = Generator::new(workload, seed, limits);
     let source = Drawn::new(generator, SimTime::ZERO + duration);
-    run_to_end((bundle, conditions), source, options, scratch)
+    let no_lines = Lines::default();
+    let ended = run_to_end((bundle, conditions), source, (options, &no_lines), scratch);
+    ended.expect("there is no line to cross")
 }
 
 fn run_to_end<S: Source>(
     (bundle, conditions): (&PolicyBundle, &Conditions),
     mut source: S,
-    options: &RunOptions,
+    (options, lines): (&RunOptions, &Lines<'_>),
     scratch: &mut Scratch,
-) -> Outcome {
+) -> Result<Outcome, Crossed> {
     prepare(bundle, &source, options, scratch);
     let places = bundle.places() as usize;
     let router = router(bundle, conditions.seed);
@@ -144,10 +165,11 @@ fn run_to_end<S: Source>(
     };
     if cluster.moving.is_some() {
         cluster.run_moving();
-    } else {
-        cluster.run();
+    } else if let Some(line) = cluster.run(lines) {
+        let arrived = cluster.s.collect.arrivals() as f64 / cluster.source.len() as f64;
+        return Err(Crossed { line, arrived });
     }
-    cluster.finish()
+    Ok(cluster.finish())
 }
 
 fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s: &mut Scratch) {
@@ -194,15 +216,32 @@ fn prepare(bundle: &PolicyBundle, source: &impl Source, options: &RunOptions, s:
 }
 
 impl<S: Source> Cluster<'_, S> {
-    /// Runs a fleet in which nothing changes.
-    fn run(&mut self) {
+    /// Runs a fleet in which nothing changes, to its end or until one of `lines` is crossed.
+    fn run(&mut self, lines: &Lines<'_>) -> Option<usize> {
         let horizon = self.horizon();
+        let first = self.options.warm_up + lines.every;
+        let mut look = if lines.is_empty() { SimTime::NEVER } else { first };
+        loop {
+            let now = self.run_until(horizon.min(look));
+            if now == SimTime::NEVER || now > horizon {
+                return None;
+            }
+            let crossed = self.s.collect.crossed(lines);
+            if crossed.is_some() {
+                return crossed;
+            }
+            look = now + lines.every;
+        }
+    }
+
+    /// Runs until nothing is left to do, or past `until`: when the next thing would happen.
+    fn run_until(&mut self, until: SimTime) -> SimTime {
         loop {
             let (kind, cluster) = self.next_cluster_event();
             let (due, instance) = self.s.agenda.first();
             let now = cluster.min(due);
-            if now == SimTime::NEVER || now > horizon {
-                return;
+            if now == SimTime::NEVER || now > until {
+                return now;
             }
             if due < cluster {
                 self.advance(instance, due);

@@ -4,6 +4,7 @@ use crate::base::{Distribution, InstanceId, SimTime, Span};
 use crate::sim::course::Course;
 use crate::sim::gateway::Refusal;
 use crate::sim::health::HealthWatch;
+use crate::sim::line::Lines;
 use crate::sim::live::{Live, NOWHERE, Phase};
 use crate::sim::outcome::{
     ClassOutcome, Counts, GatewayOutcome, Outcome, RequestRecord, RequestState, RunOptions,
@@ -16,12 +17,12 @@ use crate::workload::Targets;
 
 /// The distributions of one class, or of all.
 #[derive(Debug, Default)]
-struct Latencies {
-    measured: Counts,
-    within_slo: u64,
-    ttft: Distribution,
-    tpot: Distribution,
-    e2e: Distribution,
+pub(super) struct Latencies {
+    pub measured: Counts,
+    pub within_slo: u64,
+    pub ttft: Distribution,
+    pub tpot: Distribution,
+    pub e2e: Distribution,
 }
 
 impl Latencies {
@@ -420,6 +421,16 @@ impl Collector {
             }
             record.preemptions = live.preemptions;
         });
+    }
+
+    /// The first of `lines` that is crossed whatever comes.
+    pub fn crossed(&self, lines: &Lines<'_>) -> Option<usize> {
+        lines.crossed(&self.all, &self.classes)
+    }
+
+    /// Requests that reached the cluster so far.
+    pub fn arrivals(&self) -> u64 {
+        self.counts.injected
     }
 
     /// The measured window.

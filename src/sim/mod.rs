@@ -29,6 +29,7 @@ pub mod fleet_outcome;
 mod gateway;
 mod health;
 mod kv;
+mod line;
 mod live;
 mod moving;
 mod observe;
@@ -42,6 +43,9 @@ mod step;
 mod strikes;
 mod timeline;
 
-pub use cluster::{Scratch, simulate, simulate_drawn, simulate_drawn_under, simulate_under};
+pub use cluster::{
+    Scratch, simulate, simulate_drawn, simulate_drawn_under, simulate_under, simulate_within,
+};
 pub use fleet_outcome::FleetOutcome;
+pub use line::{Crossed, Crossing, Latency, Line, Loss};
 pub use outcome::{Outcome, RunOptions};

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::base::{ClientId, Rng, SimTime, Span, Stream};
+use crate::base::{ClientId, Hash128, Rng, SimTime, Span, Stream};
 
 use super::offered::Offered;
 use super::profile::Burst;
@@ -79,6 +79,21 @@ impl fmt::Debug for Replay {
 }
 
 impl Replay {
+    /// Feeds `hash` with what its [`Debug`](fmt::Debug) leaves out: every row and every chain.
+    pub(super) fn feed(&self, hash: &mut Hash128) {
+        for row in self.rows.iter() {
+            let Row { us, input, output, client, chain, shared } = *row;
+            hash.update(&us.to_le_bytes());
+            for number in [input, output, client, chain, shared] {
+                hash.update(&number.to_le_bytes());
+            }
+        }
+        for Chain { parent, start } in &self.chains {
+            hash.update(&parent.to_le_bytes());
+            hash.update(&start.to_le_bytes());
+        }
+    }
+
     /// How many requests it holds, before any thinning.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -260,5 +275,41 @@ impl Player {
                 parent => Chain { parent: self.first_chain + copy * count + parent, ..*chain },
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(change: impl FnOnce(&mut Vec<Row>, &mut Vec<Chain>)) -> u128 {
+        let row = |us: u64| Row { us, input: 100, output: 5, client: 0, chain: 0, shared: 50 };
+        let mut rows: Vec<Row> = (0..9).map(row).collect();
+        let mut chains = vec![Chain { parent: NO_CHAIN, start: 0 }, Chain { parent: 0, start: 8 }];
+        change(&mut rows, &mut chains);
+        let (clients, end) = (Vec::new(), Span::from_secs(1.0));
+        let replay =
+            Replay { rows: rows.into(), chains, clients, scale: 1.0, burst: None, end, fnv1a: 0 };
+        let mut hash = Hash128::new();
+        replay.feed(&mut hash);
+        hash.finish()
+    }
+
+    #[test]
+    fn a_row_in_the_middle_and_a_chain_count() {
+        let hashes = [
+            hash(|_, _| {}),
+            hash(|rows, _| rows[4].us += 1),
+            hash(|rows, _| rows[4].input += 1),
+            hash(|rows, _| rows[4].output += 1),
+            hash(|rows, _| rows[4].client += 1),
+            hash(|rows, _| rows[4].chain += 1),
+            hash(|rows, _| rows[4].shared += 1),
+            hash(|_, chains| chains[1].start += 1),
+            hash(|_, chains| chains[1].parent = NO_CHAIN),
+        ];
+        let distinct: std::collections::BTreeSet<u128> = hashes.into_iter().collect();
+        assert_eq!(distinct.len(), hashes.len());
+        assert_eq!(hash(|_, _| {}), hashes[0]);
     }
 }

@@ -1,8 +1,9 @@
 //! What a workload is: clients, each with its arrivals, lengths, prefix, windows and sessions.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::base::{Rng, Span};
+use crate::base::{Hash128, Rng, Span};
 
 use super::arrivals::Arrivals;
 use super::lengths::Lengths;
@@ -226,6 +227,16 @@ impl Default for RateMode {
 }
 
 impl WorkloadSpec {
+    /// Feeds `hash` with all that its realisations depend on: traces by their rows, whatever their
+    /// files are called.
+    pub fn feed(&self, hash: &mut Hash128) {
+        let nameless = Self { files: Vec::new(), ..self.clone() };
+        write!(hash, "{nameless:?}").expect("a hash takes any text");
+        if let Some(replay) = &self.replay {
+            replay.feed(hash);
+        }
+    }
+
     /// What each of `classes` was promised.
     pub(super) fn targets_of(&self, classes: &[String]) -> Vec<Targets> {
         let of = |class: &String| {

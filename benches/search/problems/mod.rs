@@ -190,7 +190,7 @@ impl Synthetic {
             let normal = COMMON.sqrt() * common.normal() + (1.0 - COMMON).sqrt() * own.normal();
             figures.set(expected.figure, expected.realised(normal));
         }
-        Run { seed: job.seed, stable: told.stable, failed: None, figures }
+        Run::new(job.seed, told.stable, figures)
     }
 }
 

@@ -80,6 +80,10 @@ impl Evaluator for Simulated {
         self.evaluator.evaluate(jobs, stop, done);
     }
 
+    fn screen(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        self.evaluator.screen(jobs, stop, done);
+    }
+
     fn foretell(&self, candidate: &Candidate) -> Foretold {
         self.evaluator.foretell(candidate)
     }
@@ -154,6 +158,10 @@ impl Evaluator for Swept {
 
     fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
         self.simulated.evaluate(jobs, stop, done);
+    }
+
+    fn screen(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
+        self.simulated.screen(jobs, stop, done);
     }
 
     fn foretell(&self, candidate: &Candidate) -> Foretold {
@@ -246,6 +254,6 @@ fn read_row(space: &SearchSpace, line: &str) -> Truth {
     }
     let stable = cells[0].split_once('/').is_some_and(|(stable, all)| stable == all);
     let cost = means.get(KEPT[3]).unwrap_or(f64::INFINITY);
-    let run = Run { seed: 0, stable, failed: None, figures: means };
+    let run = Run::new(0, stable, means);
     Truth { cost, feasible: Score::of(space, &[run]).feasible }
 }
