@@ -102,11 +102,12 @@ impl StudyReport<'_> {
 
     /// What became of a trial in the end, in words: its verdict, unless fresh seeds said more.
     pub fn standing(&self, trial: &Trial) -> &'static str {
-        let met = self.state.verifications.iter().rev().find(|met| met.trial == trial.index);
-        match met {
+        let met = self.state.met();
+        match met.iter().rev().find(|met| met.trial == trial.index) {
             _ if self.state.winner == Some(trial.index) => "winner",
             Some(met) if !met.score.feasible => "failed re-test",
-            _ => Verdict::of(trial).word(),
+            Some(_) => "re-tested",
+            None => Verdict::of(trial).word(),
         }
     }
 
