@@ -17,6 +17,7 @@ const HEIGHT: u32 = 640;
 const HEAD: u32 = 76;
 const INK: RGBColor = RGBColor(40, 40, 40);
 const FRONT: RGBColor = RGBColor(0, 90, 160);
+const STAIRS: RGBColor = RGBColor(150, 190, 220);
 const FEASIBLE: RGBColor = RGBColor(160, 195, 225);
 const INFEASIBLE: RGBColor = RGBColor(215, 215, 215);
 const FALLEN: RGBColor = RGBColor(190, 30, 30);
@@ -99,7 +100,7 @@ impl StudyReport<'_> {
         // Off the plane of three axes points lie on no stairs.
         if !numbered {
             let steps = stairs(&front.iter().map(|p| at(&p.values)).collect::<Vec<_>>());
-            chart.draw_series(LineSeries::new(steps, FRONT.stroke_width(1)))?;
+            chart.draw_series(LineSeries::new(steps, STAIRS.stroke_width(2)))?;
         }
         for fallen in points.iter().filter(|p| p.retest == Retest::Fallen) {
             if inside(at(&fallen.searched)) {
@@ -109,6 +110,8 @@ impl StudyReport<'_> {
         for point in &front {
             let place = at(&point.values);
             for bar in bars(point, panel) {
+                let ends = bar.map(|end| Circle::new(end, 2, FRONT.filled()));
+                chart.draw_series(ends)?;
                 chart.draw_series(LineSeries::new(bar, FRONT.stroke_width(1)))?;
             }
             let fill = if point.retest == Retest::Kept { FRONT } else { WHITE };
@@ -141,16 +144,19 @@ fn key(head: &Area<'_>) -> Drawn {
         "re-tested, 95 % interval",
         "frontier, not re-tested",
         "failed re-test",
-        "feasible",
-        "not feasible",
+        "kept its promises in the search only",
+        "broke a promise in the search",
     ];
     let mut left = 28;
     for (index, words) in words.into_iter().enumerate() {
         let at = (left, 56);
         match index {
             0 => {
-                let bar = vec![(left - 10, 56), (left + 10, 56)];
-                head.draw(&PathElement::new(bar, FRONT.stroke_width(1)))?;
+                let ends = [(left - 10, 56), (left + 10, 56)];
+                head.draw(&PathElement::new(ends.to_vec(), FRONT.stroke_width(1)))?;
+                for end in ends {
+                    head.draw(&Circle::new(end, 2, FRONT.filled()))?;
+                }
                 head.draw(&Circle::new(at, 5, FRONT.filled()))?;
             }
             1 => head.draw(&Circle::new(at, 5, FRONT.stroke_width(2)))?,
@@ -159,7 +165,7 @@ fn key(head: &Area<'_>) -> Drawn {
             _ => head.draw(&Circle::new(at, 3, INFEASIBLE.filled()))?,
         }
         head.draw(&Text::new(words, (left + 14, 49), style.clone()))?;
-        left += 50 + 7 * words.len() as i32;
+        left += 44 + 6 * words.len() as i32;
     }
     Ok(())
 }
@@ -172,10 +178,15 @@ fn bars(point: &ParetoPoint, panel: &Panel) -> Vec<[(f64, f64); 2]> {
     let [x, y] = panel.axes;
     let [across, up] = panel.window;
     let (along, above) = (point.intervals[x], point.intervals[y]);
-    vec![
+    let bars = [
         [along.low, along.high].map(|end| (end.clamp(across.0, across.1), point.values[y])),
         [above.low, above.high].map(|end| (point.values[x], end.clamp(up.0, up.1))),
-    ]
+    ];
+    // What does not depend on seeds has no interval to show.
+    let differs = |[from, to]: &[(f64, f64); 2]| {
+        (to.0 - from.0) > 1e-9 * to.0.abs() || (to.1 - from.1) > 1e-9 * to.1.abs()
+    };
+    bars.into_iter().filter(differs).collect()
 }
 
 /// What an axis shows, and where it is good.

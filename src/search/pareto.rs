@@ -310,22 +310,21 @@ pub(super) fn most_telling<'a>(
     chosen
 }
 
-/// The trial at the knee of a frontier of two axes: of its feasible points the one farthest below
-/// the straight line between its ends, axes scaled to the frontier. `None` with fewer than three
-/// points, or where none lies below.
+/// The trial at the knee of a frontier: of its points the one farthest below the straight line (of
+/// more than two axes: the plane) through the corners in which one axis is at its best and the
+/// others are at their worst, axes scaled to the frontier. `None` with fewer than three points, or
+/// where none lies below.
 pub fn knee(space: &SearchSpace, points: &[ParetoPoint]) -> Option<usize> {
-    if space.pareto.len() != 2 {
-        return None;
-    }
     let front: Vec<&ParetoPoint> = points.iter().filter(|point| point.is_on_frontier()).collect();
     if front.len() < 3 {
         return None;
     }
     let ends = ends(&space.pareto, front.iter().map(|point| &point.values));
-    // Within its own box a frontier runs from (0, 1) to (1, 0): the line is x + y = 1.
+    // In the frontier's own box the losses of such a corner sum up to the number of axes less one.
+    let corner = space.pareto.len() as f64 - 1.0;
     let below = front.iter().map(|point| {
         let place = shares(&space.pareto, &ends, &point.values);
-        (point.trial, 1.0 - place[0] - place[1])
+        (point.trial, corner - place.iter().sum::<f64>())
     });
     // Of two as deep the earlier trial, whatever the order of the points.
     let deeper = |best: (usize, f64), next: (usize, f64)| {
@@ -453,5 +452,119 @@ mod tests {
         let mut one = trial(&space, 0, 4, &[("ttft_p99_ms", 1.0), ("cost_per_hour", 4.0)]);
         one.score.stable = false;
         assert!(points(&space, &[one], &[]).is_empty());
+    }
+
+    /// Points with what fresh seeds said of some of them: their TTFT, and whether they kept their
+    /// promises.
+    fn with_met(
+        places: &[(f64, f64)],
+        met: &[(usize, f64, bool)],
+    ) -> (SearchSpace, Vec<ParetoPoint>) {
+        let space = space(vec![knob("instances", int(1, 9))]);
+        let of = |index, ttft, cost| {
+            trial(&space, index, 1, &[("ttft_p99_ms", ttft), ("cost_per_hour", cost)])
+        };
+        let each = places.iter().enumerate();
+        let trials: Vec<Trial> = each.map(|(index, &(ttft, cost))| of(index, ttft, cost)).collect();
+        let met: Vec<Verification> = met
+            .iter()
+            .map(|&(index, ttft, kept)| {
+                let fresh = [ttft - 1.0, ttft + 1.0].map(|ttft| of(index, ttft, places[index].1));
+                let runs: Vec<Run> = fresh.into_iter().flat_map(|trial| trial.runs).collect();
+                let mut score = crate::search::Score::of(&space, &runs);
+                score.feasible = kept;
+                let found = crate::search::Finding::Kept;
+                let (round, error, difference) = (0, 0.01, None);
+                Verification { trial: index, round, error, runs, score, difference, found }
+            })
+            .collect();
+        let points = points(&space, &trials, &met.iter().collect::<Vec<_>>());
+        (space, points)
+    }
+
+    fn frontier(points: &[ParetoPoint]) -> Vec<usize> {
+        points.iter().filter(|p| p.is_on_frontier()).map(|p| p.trial).collect()
+    }
+
+    #[test]
+    fn who_falls_gives_way_to_who_was_behind() {
+        let places = [(100.0, 9.0), (110.0, 9.5), (400.0, 2.0), (420.0, 3.0)];
+        assert_eq!(frontier(&with_met(&places, &[]).1), [0, 2]);
+        let (_, points) = with_met(&places, &[(0, 105.0, true), (2, 600.0, false)]);
+        assert_eq!(frontier(&points), [0, 3]);
+        let fallen = points.iter().find(|point| point.trial == 2).expect("a point");
+        assert!(fallen.retest == Retest::Fallen && !fallen.feasible);
+        assert!(
+            (fallen.values[0] - 600.0).abs() < 1e-9 && (fallen.searched[0] - 400.0).abs() < 1e-9
+        );
+    }
+
+    #[test]
+    fn like_is_compared_with_like() {
+        // On fresh seeds the first is worse than the second looked in the search: both were seen
+        // there, and there the first was better.
+        let places = [(100.0, 9.0), (110.0, 9.0), (90.0, 9.5)];
+        assert_eq!(frontier(&with_met(&places, &[(0, 130.0, true)]).1), [2, 0]);
+        // Where both met fresh seeds these decide.
+        let both = with_met(&places, &[(0, 130.0, true), (2, 135.0, true)]).1;
+        assert_eq!(frontier(&both), [0]);
+        let interval =
+            both.iter().find(|p| p.trial == 0).map(|p| p.intervals[0]).expect("two runs");
+        assert!(interval.low < 129.0 && interval.high > 131.0);
+    }
+
+    #[test]
+    fn what_was_shown_gives_way_to_nothing_that_was_not() {
+        let places = [(100.0, 9.0), (90.0, 8.0)];
+        assert_eq!(frontier(&with_met(&places, &[(0, 100.0, true)]).1), [1, 0]);
+        // And of equals the one that was shown stands for both.
+        let twins = [(100.0, 9.0), (100.0, 9.0)];
+        assert_eq!(frontier(&with_met(&twins, &[]).1), [0]);
+        assert_eq!(frontier(&with_met(&twins, &[(1, 140.0, true)]).1), [1]);
+        assert_eq!(frontier(&with_met(&twins, &[(0, 700.0, false)]).1), [1]);
+    }
+
+    #[test]
+    fn layers_are_as_deep_as_the_chain_of_who_beats_whom() {
+        let space = space(vec![knob("instances", int(1, 9))]);
+        let places =
+            [(300.0, 3.0), (100.0, 9.0), (100.0, 9.0), (120.0, 9.5), (310.0, 2.9), (600.0, 1.0)];
+        let each = places.iter().enumerate().map(|(index, &(ttft, cost))| {
+            trial(&space, index, 1, &[("ttft_p99_ms", ttft), ("cost_per_hour", cost)])
+        });
+        let mut layers = layers(&space, &each.collect::<Vec<_>>());
+        layers.sort_unstable();
+        assert_eq!(layers, [(0, 1), (1, 1), (2, 2), (3, 3), (4, 1)]);
+    }
+
+    #[test]
+    fn the_hypervolume_on_fresh_seeds_counts_what_was_kept_in_the_same_box() {
+        let places = [(450.0, 10.0), (400.0, 2.0), (100.0, 9.0), (50.0, 8.0)];
+        let met = [(3, 900.0, false), (1, 440.0, true), (2, 100.0, true)];
+        let (space, points) = with_met(&places, &met);
+        let volumes = history(&space, &points, &[3, 1, 2]);
+        let last = |grown: &[(usize, f64)]| grown.last().copied().expect("it grew");
+        assert_eq!(volumes.retested.iter().map(|p| p.0).collect::<Vec<_>>(), [1, 2]);
+        let (searched, retested) = (last(&volumes.searched).1, last(&volumes.retested).1);
+        let by_hand = 0.025 + 0.125 * (350.0 - 10.0) / 400.0;
+        assert!((retested - by_hand).abs() < 1e-9, "{retested} {by_hand}");
+        assert!(searched > retested);
+    }
+
+    #[test]
+    fn the_knee_of_three_axes_is_nearest_to_the_best_of_all() {
+        let mut space = space(vec![knob("instances", int(1, 9))]);
+        let parse =
+            |name: &str| MetricName::parse(name, crate::search::scenarios::Scope::default());
+        space.pareto.push(parse("tpot_p99_ms").expect("a metric"));
+        let places =
+            [[10.0, 90.0, 90.0], [90.0, 10.0, 90.0], [90.0, 90.0, 10.0], [30.0, 30.0, 30.0]];
+        let each = places.iter().enumerate().map(|(index, &[ttft, cost, tpot])| {
+            let figures = [("ttft_p99_ms", ttft), ("cost_per_hour", cost), ("tpot_p99_ms", tpot)];
+            trial(&space, index, 1, &figures)
+        });
+        let trials: Vec<Trial> = each.collect();
+        assert_eq!(knee(&space, &points(&space, &trials, &[])), Some(3));
+        assert_eq!(knee(&space, &points(&space, &trials[..3], &[])), None, "none lies below");
     }
 }

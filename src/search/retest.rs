@@ -249,3 +249,72 @@ impl Study {
         observer.progress(&Progress { phase: Phase::Frontier, done, total, best, state });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::space::tests::{int, knob, space};
+    use crate::search::state::tests::trial;
+
+    /// A searched state of candidates with these TTFTs and costs; those from `searched` on are
+    /// neighbours.
+    fn state(places: &[(f64, f64)], searched: usize) -> (SearchSpace, StudyState) {
+        let space = space(vec![knob("instances", int(1, 99))]);
+        let each = places.iter().enumerate().map(|(index, &(ttft, cost))| {
+            let figures = [("ttft_p99_ms", ttft), ("cost_per_hour", cost)];
+            trial(&space, index, index as i64 + 1, &figures)
+        });
+        let trials = each.collect();
+        let searched = Some(searched);
+        (space, StudyState { trials, searched_trials: searched, ..StudyState::default() })
+    }
+
+    #[test]
+    fn the_error_is_spent_over_layers_and_what_is_left_over_neighbours() {
+        // Layers {0, 1}, {2}, {3}, and two neighbours; a TTFT of 600 breaks the promise.
+        let places = [(100.0, 9.0), (300.0, 3.0), (120.0, 9.5), (130.0, 9.9), (600.0, 1.0)];
+        let neighbours = [(90.0, 9.0), (600.0, 1.0), (91.0, 9.0)];
+        let (space, state) = state(&[&places[..], &neighbours].concat(), places.len());
+        let errors = Errors::of(&space, &state);
+        let all = space.proof.error() / 3.0;
+        let share = |trial| errors.of_look(trial).map(|error| error / all);
+        for (trial, expected) in
+            [(0, 0.25), (1, 0.25), (2, 1.0 / 6.0), (3, 1.0 / 12.0), (5, 0.125), (7, 0.125)]
+        {
+            let found = share(trial).expect("it may be tested");
+            assert!((found - expected).abs() < 1e-12, "{trial}: {found}");
+        }
+        assert_eq!((share(4), share(6)), (None, None));
+        let spent: f64 = (0..8).filter_map(share).sum();
+        assert!((spent - 1.0).abs() < 1e-12, "all of it, and no more: {spent}");
+    }
+
+    #[test]
+    fn where_few_may_be_tested_they_are_the_ends_and_the_bend() {
+        // Two far ends, one bend, and a crowd near it.
+        let mut places = vec![(10.0, 90.0), (20.0, 20.0), (90.0, 10.0)];
+        places.extend((1..6).map(|i| (20.0 + f64::from(i), 20.0 - 0.1 * f64::from(i))));
+        let (mut space, state) = state(&places, places.len());
+        space.proof.frontier = Some(3);
+        let mut chosen = state.next_wave(&space);
+        chosen.sort_unstable();
+        assert_eq!(chosen, [0, 1, 2]);
+        space.proof.frontier = Some(0);
+        assert!(state.next_wave(&space).is_empty());
+        space.proof.frontier = None;
+        assert_eq!(state.next_wave(&space).len(), places.len());
+    }
+
+    #[test]
+    fn a_wave_of_who_may_not_be_tested_is_refused() {
+        let (space, mut state) = state(&[(100.0, 9.0), (600.0, 1.0)], 2);
+        assert!(state.begin_wave(&space, 1, &[0]).is_err(), "the search goes on");
+        state.searched = Some(crate::search::SearchEnd::Exhausted);
+        assert!(state.begin_wave(&space, 2, &[0]).is_err(), "waves are counted");
+        assert!(state.begin_wave(&space, 1, &[1]).is_err(), "it broke a promise");
+        assert!(state.begin_wave(&space, 1, &[2]).is_err(), "there is no such trial");
+        assert_eq!(state.begin_wave(&space, 1, &[0]), Ok(()));
+        assert!(state.begin_wave(&space, 2, &[0]).is_err(), "nobody was tested yet");
+        assert!(state.rejudged(&space, 1, &state.trials[1].runs).is_err(), "it is not listed");
+    }
+}

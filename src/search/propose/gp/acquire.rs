@@ -24,7 +24,7 @@ enum Best {
     Nothing,
     /// One goal at this value.
     Value(f64),
-    /// Two goals with this front.
+    /// Two or three goals with this front.
     Front(Front),
 }
 
@@ -90,8 +90,14 @@ impl Surrogates {
             let means = believed.map(|(row, &known)| self.goal(0, row, known).mean);
             return means.min_by(f64::total_cmp).map_or(Best::Nothing, Best::Value);
         }
-        let both = believed.map(|(row, &known)| [0, 1].map(|at| self.goal(at, row, known).mean));
-        Front::of(both.collect()).map_or(Best::Nothing, Best::Front)
+        let means = believed.map(|(row, &known)| {
+            self.all_goals(row, known).iter().map(|found| found.mean).collect()
+        });
+        Front::of(means.collect()).map_or(Best::Nothing, Best::Front)
+    }
+
+    fn all_goals(&self, point: &[f64], known: Known) -> Vec<Prediction> {
+        (0..self.goals.len()).map(|at| self.goal(at, point, known)).collect()
     }
 
     fn goal(&self, index: usize, point: &[f64], known: Known) -> Prediction {
@@ -118,9 +124,7 @@ impl Surrogates {
         let ln_gain = match &self.best {
             Best::Nothing => 0.0,
             Best::Value(best) => ln_gain(*best, self.goal(0, point, known)),
-            Best::Front(front) => {
-                front.ln_gain(self.goal(0, point, known), self.goal(1, point, known))
-            }
+            Best::Front(front) => front.ln_gain(&self.all_goals(point, known)),
         };
         if ln_gain > HOPELESS { ln_gain + self.ln_feasible(point) } else { HOPELESS }
     }
@@ -128,7 +132,7 @@ impl Surrogates {
     /// Takes what the surrogates expect at `point` as seen there; a front then reaches so far.
     pub fn believe(&mut self, point: &[f64], known: Known) {
         if let Best::Front(front) = &self.best {
-            let expected = [0, 1].map(|at| self.goal(at, point, known).mean);
+            let expected = self.all_goals(point, known).iter().map(|found| found.mean).collect();
             self.best = Best::Front(front.clone().with(expected));
         }
         for model in self.goals.iter_mut().flatten().chain(&mut self.constraints) {

@@ -30,7 +30,8 @@ use super::{Ask, Fresh, Origin, Proposer, start_count};
 use crate::base::{Rng, Stream};
 use crate::search::candidate::{Candidate, KnobValue, fnv1a};
 use crate::search::cube;
-use crate::search::space::{Domain, SearchSpace};
+use crate::search::pareto;
+use crate::search::space::{Domain, SearchSpace, Seek};
 use crate::search::state::{Trial, ranking};
 
 /// Log expected feasible improvement over Gaussian processes.
@@ -191,7 +192,7 @@ fn known(ask: &Ask<'_>, outlook: Outlook, candidate: &Candidate) -> Known {
 
 /// The pool of a batch, the most promising first.
 fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, rng: &mut Rng) -> Vec<(Entry, f64)> {
-    let best = ranking(ask.space, ask.history);
+    let best = parents_of(ask);
     let parents: Vec<&Candidate> =
         best.iter().take(PARENTS).map(|&index| &ask.history[index].candidate).collect();
     let mut pool = pool::global(ask.space, &parents, (POOL.0, POOL.1), rng);
@@ -202,6 +203,25 @@ fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, rng: &mut Rng) -> Vec<(Entry, f
     let mut pool = judged(ask, surrogates, pool);
     pool.truncate(SHORT_LIST);
     pool
+}
+
+/// The trials worth changing, the best first: by objective, or those of the frontier, another one
+/// first in each batch.
+fn parents_of(ask: &Ask<'_>) -> Vec<usize> {
+    if ask.space.seek == Seek::Optimum || std::env::var("X_OLDPARENTS").is_ok() {
+        return ranking(ask.space, ask.history);
+    }
+    let points = pareto::points(ask.space, ask.history, &[]);
+    let mut front: Vec<usize> =
+        points.iter().filter(|point| point.is_on_frontier()).map(|point| point.trial).collect();
+    if front.is_empty() {
+        return ranking(ask.space, ask.history);
+    }
+    let mut rng = Rng::new(ask.space.seeds.base, Stream::Proposals, ask.batch);
+    for at in (1..front.len()).rev() {
+        front.swap(at, rng.below(at as u64 + 1) as usize);
+    }
+    front
 }
 
 /// `entries` with their criteria, the most promising first.
