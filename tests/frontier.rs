@@ -313,7 +313,7 @@ knobs:
   signals.metrics_fetch_interval: {span: [10ms, 2s]}
   routing.scorers.queue-depth.weight: {float: [0.1, 10], log: true}
   scheduler: {choice: [fcfs, sjf]}
-objective: {minimize: cost_per_hour, subject_to: [e2e_p99_ms <= 900], seek: frontier}
+objective: {minimize: cost_per_hour, subject_to: [e2e_p99_ms <= 1200], seek: frontier}
 pareto: [ttft_p99_ms, tpot_p99_ms, cost_per_hour]
 seeds: {search: 1}
 budget: {evaluations: 60, certificate: 0, frontier: 0}
@@ -329,8 +329,9 @@ impl Sphere<'_> {
         let wrong: f64 = at[2..5].iter().map(|x| (x - 0.6) * (x - 0.6)).sum();
         let scheduler = if at.last().is_some_and(|x| *x > 0.5) { 0.0 } else { 0.1 };
         let radius = 1.0 + 2.0 * wrong + scheduler;
-        let [a, b] = [at[0], at[1]].map(|x| x * std::f64::consts::FRAC_PI_2);
-        let [x, y, z] = [a.cos() * b.cos(), a.cos() * b.sin(), a.sin()].map(|x| radius * x);
+        let [up, round] = [at[0], at[1]].map(|x| x * std::f64::consts::FRAC_PI_2);
+        let [x, y, z] =
+            [up.cos() * round.cos(), up.cos() * round.sin(), up.sin()].map(|x| radius * x);
         [100.0 * (0.2 + x), 100.0 * (0.2 + y), 100.0 * (0.2 + z), 1000.0 * (0.2 + x * y * z)]
     }
 }
@@ -361,12 +362,6 @@ fn volume_of(space: &SearchSpace, proposer: ProposerKind) -> f64 {
     let stop = AtomicBool::new(false);
     let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
     study.run(&evaluator, &mut NoObserver, limits).expect("no trouble");
-    if std::env::var("X_DUMP").is_ok() {
-        for trial in &study.state().trials {
-            let at = blis_opt::search::cube::encode(space, &trial.candidate);
-            eprintln!("{:>3} {:?} {:.2?} {:.0?} {}", trial.index, trial.by, at, evaluator.figures(&trial.candidate), trial.score.feasible);
-        }
-    }
     let front = on_frontier(study.state(), space).into_iter();
     let places = front.map(|point| point.values.iter().map(|value| value / 150.0).collect());
     blis_opt::search::pareto::hypervolume(&places.collect::<Vec<_>>())
@@ -374,8 +369,7 @@ fn volume_of(space: &SearchSpace, proposer: ProposerKind) -> f64 {
 
 #[test]
 fn of_three_axes_the_default_search_takes_more_than_chance_and_a_grid_do() {
-    let text = std::env::var("BLIS_OPT_FRONTIERS").unwrap_or_default();
-    let seeds = text.parse::<u64>().unwrap_or(3);
+    let seeds = 4;
     let mut medians = Vec::new();
     for proposer in [ProposerKind::Gp, ProposerKind::Random, ProposerKind::Sobol] {
         let mut volumes: Vec<f64> = (0..seeds)
@@ -386,7 +380,6 @@ fn of_three_axes_the_default_search_takes_more_than_chance_and_a_grid_do() {
             })
             .collect();
         volumes.sort_by(f64::total_cmp);
-        eprintln!("{}: {volumes:.4?}", proposer.name());
         medians.push(volumes[volumes.len() / 2]);
     }
     assert!(medians[0] > medians[1] + 0.02 && medians[0] > medians[2] + 0.02, "{medians:?}");

@@ -165,7 +165,7 @@ fn key(head: &Area<'_>) -> Drawn {
             _ => head.draw(&Circle::new(at, 3, INFEASIBLE.filled()))?,
         }
         head.draw(&Text::new(words, (left + 14, 49), style.clone()))?;
-        left += 44 + 6 * words.len() as i32;
+        left += 44 + 6 * i32::try_from(words.len()).expect("a few words");
     }
     Ok(())
 }

@@ -198,12 +198,9 @@ pub fn hypervolume(points: &[Vec<f64>]) -> f64 {
 type Boxed = (usize, Vec<f64>);
 
 /// The ends of each axis over `places`, as losses.
-fn ends<'a>(
-    axes: &[MetricName],
-    places: impl Iterator<Item = &'a Vec<f64>> + Clone,
-) -> Vec<(f64, f64)> {
+fn ends(axes: &[MetricName], places: &[&Vec<f64>]) -> Vec<(f64, f64)> {
     let along = |axis: usize| {
-        let losses = places.clone().map(|place| loss(&axes[axis], place[axis]));
+        let losses = places.iter().map(|place| loss(&axes[axis], place[axis]));
         losses.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
         })
@@ -246,7 +243,8 @@ pub fn history(space: &SearchSpace, points: &[ParetoPoint], met: &[usize]) -> Vo
     };
     let retested: Vec<&ParetoPoint> = met.iter().filter_map(kept).collect();
     let before = searched.iter().map(|point| &point.searched);
-    let ends = ends(axes, before.chain(retested.iter().map(|point| &point.values)));
+    let places: Vec<&Vec<f64>> = before.chain(retested.iter().map(|point| &point.values)).collect();
+    let ends = ends(axes, &places);
     let place = |point: &ParetoPoint, values: &[f64]| (point.trial, shares(axes, &ends, values));
     Volumes {
         searched: grown(searched.into_iter().map(|point| place(point, &point.searched))),
@@ -288,7 +286,7 @@ pub(super) fn most_telling<'a>(
         return untested;
     }
     let all = tested.iter().copied().chain(untested.iter().copied());
-    let mut ends = ends(axes, all.map(|point| &point.searched).collect::<Vec<_>>().into_iter());
+    let mut ends = ends(axes, &all.map(|point| &point.searched).collect::<Vec<_>>());
     // The worst end of an axis counts too.
     for (low, high) in &mut ends {
         *high += 0.1 * (*high - *low);
@@ -319,7 +317,8 @@ pub fn knee(space: &SearchSpace, points: &[ParetoPoint]) -> Option<usize> {
     if front.len() < 3 {
         return None;
     }
-    let ends = ends(&space.pareto, front.iter().map(|point| &point.values));
+    let places: Vec<&Vec<f64>> = front.iter().map(|point| &point.values).collect();
+    let ends = ends(&space.pareto, &places);
     // In the frontier's own box the losses of such a corner sum up to the number of axes less one.
     let corner = space.pareto.len() as f64 - 1.0;
     let below = front.iter().map(|point| {

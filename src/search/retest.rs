@@ -260,9 +260,9 @@ mod tests {
     /// neighbours.
     fn state(places: &[(f64, f64)], searched: usize) -> (SearchSpace, StudyState) {
         let space = space(vec![knob("instances", int(1, 99))]);
-        let each = places.iter().enumerate().map(|(index, &(ttft, cost))| {
+        let each = places.iter().enumerate().zip(1..).map(|((index, &(ttft, cost)), instances)| {
             let figures = [("ttft_p99_ms", ttft), ("cost_per_hour", cost)];
-            trial(&space, index, index as i64 + 1, &figures)
+            trial(&space, index, instances, &figures)
         });
         let trials = each.collect();
         let searched = Some(searched);

@@ -11,6 +11,8 @@ use crate::search::state::{Trial, ranking};
 pub struct Columns {
     /// What is wanted, to be made small: the objective, or up to three axes of the frontier.
     pub goals: Vec<Vec<f64>>,
+    /// Which goals are on a log scale.
+    pub logs: Vec<bool>,
     /// Per constraint: at most 0 where it is kept.
     pub constraints: Vec<Vec<f64>>,
 }
@@ -19,13 +21,15 @@ impl Columns {
     /// The columns over `trials`, at least one, for this batch: of more than three axes it looks
     /// at three.
     pub fn of(space: &SearchSpace, trials: &[&Trial], batch: u64) -> Self {
-        let goals = Goal::of(space, batch).iter().map(|goal| goal.column(trials)).collect();
+        let wanted = Goal::of(space, batch);
+        let goals = wanted.iter().map(|goal| goal.column(trials)).collect();
+        let logs = wanted.iter().map(|goal| goal.is_log(trials)).collect();
         let violations: Vec<Vec<f64>> =
             trials.iter().map(|trial| trial.score.violations(space)).collect();
         let constraints = (0..violations[0].len())
             .map(|constraint| violations.iter().map(|row| row[constraint]).collect())
             .collect();
-        Self { goals, constraints }
+        Self { goals, logs, constraints }
     }
 }
 
@@ -47,10 +51,8 @@ impl<'a> Goal<'a> {
             return vec![Self { metric: &space.objective.metric, minimize }];
         }
         let count = space.pareto.len();
-        let pairs = std::env::var("X_PAIRS").is_ok();
-        let first = if count > 3 || pairs { batch as usize % count } else { 0 };
-        let axes =
-            (0..count.min(if pairs { 2 } else { 3 })).map(|at| &space.pareto[(first + at) % count]);
+        let first = if count > 3 { batch as usize % count } else { 0 };
+        let axes = (0..count.min(3)).map(|at| &space.pareto[(first + at) % count]);
         axes.map(|metric| Self { metric, minimize: metric.better() == Better::Lower }).collect()
     }
 

@@ -1,6 +1,6 @@
 //! What a candidate promises: the surrogates of objective and constraints together.
 
-use super::front::Front;
+use super::front::{Coordinate, Front};
 use super::model::{Hyper, Model, Points, Prediction};
 use crate::base::normal::{ln_cumulative, ln_improvement};
 use crate::search::propose::training::{Columns, is_constant};
@@ -10,6 +10,8 @@ use crate::search::propose::training::{Columns, is_constant};
 pub struct Surrogates {
     /// One per goal; none of a goal that is known everywhere.
     goals: Vec<Option<Model>>,
+    /// Which goals are on a log scale.
+    logs: Vec<bool>,
     /// Of the constraints that differ between points.
     constraints: Vec<Model>,
     best: Best,
@@ -77,7 +79,8 @@ impl Surrogates {
         let learnt = pairs.filter(|(column, _)| !is_constant(column));
         let constraints: Option<Vec<Model>> = learnt.map(|(c, hyper)| model(c, hyper)).collect();
         let (constraints, best) = (constraints?, Best::Nothing);
-        let mut found = Self { goals, constraints, best, outlook: *outlook };
+        let logs = columns.logs.clone();
+        let mut found = Self { goals, logs, constraints, best, outlook: *outlook };
         found.best = found.best_of(lesson);
         Some(found)
     }
@@ -90,14 +93,13 @@ impl Surrogates {
             let means = believed.map(|(row, &known)| self.goal(0, row, known).mean);
             return means.min_by(f64::total_cmp).map_or(Best::Nothing, Best::Value);
         }
-        let means = believed.map(|(row, &known)| {
-            self.all_goals(row, known).iter().map(|found| found.mean).collect()
-        });
-        Front::of(means.collect()).map_or(Best::Nothing, Best::Front)
+        let middles = believed.map(|(row, &known)| middles(&self.all_goals(row, known)));
+        Front::of(middles.collect()).map_or(Best::Nothing, Best::Front)
     }
 
-    fn all_goals(&self, point: &[f64], known: Known) -> Vec<Prediction> {
-        (0..self.goals.len()).map(|at| self.goal(at, point, known)).collect()
+    fn all_goals(&self, point: &[f64], known: Known) -> Vec<Coordinate> {
+        let each = self.logs.iter().enumerate();
+        each.map(|(at, &log)| Coordinate { found: self.goal(at, point, known), log }).collect()
     }
 
     fn goal(&self, index: usize, point: &[f64], known: Known) -> Prediction {
@@ -132,7 +134,7 @@ impl Surrogates {
     /// Takes what the surrogates expect at `point` as seen there; a front then reaches so far.
     pub fn believe(&mut self, point: &[f64], known: Known) {
         if let Best::Front(front) = &self.best {
-            let expected = self.all_goals(point, known).iter().map(|found| found.mean).collect();
+            let expected = middles(&self.all_goals(point, known));
             self.best = Best::Front(front.clone().with(expected));
         }
         for model in self.goals.iter_mut().flatten().chain(&mut self.constraints) {
@@ -146,6 +148,10 @@ impl Surrogates {
     pub fn length_scales(&self) -> Option<Vec<f64>> {
         self.goals.iter().flatten().chain(&self.constraints).next().map(Model::length_scales)
     }
+}
+
+fn middles(goals: &[Coordinate]) -> Vec<f64> {
+    goals.iter().map(Coordinate::middle).collect()
 }
 
 fn ln_gain(best: f64, predicted: Prediction) -> f64 {

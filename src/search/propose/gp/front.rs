@@ -8,7 +8,7 @@
 //! 2011.)
 
 use super::model::Prediction;
-use crate::base::normal::ln_improvement;
+use crate::base::normal::{ln_cumulative, ln_improvement};
 
 /// Points that do not beat each other, all coordinates to be made small, and the corner that
 /// bounds what counts.
@@ -21,6 +21,45 @@ pub struct Front {
     edges: Vec<Vec<f64>>,
     /// What the points leave free.
     boxes: Vec<Vec<Side>>,
+}
+
+/// What is expected of a point along one axis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Coordinate {
+    /// The prediction.
+    pub found: Prediction,
+    /// Whether it is about the logarithm of the coordinate.
+    pub log: bool,
+}
+
+impl Coordinate {
+    /// What the coordinate is below half of the time.
+    pub fn middle(&self) -> f64 {
+        if self.log { self.found.mean.exp() } else { self.found.mean }
+    }
+
+    /// The logarithm of E[max(0, bound - Y)].
+    fn ln_below(&self, bound: f64) -> f64 {
+        let Prediction { mean, deviation } = self.found;
+        if !self.log || deviation <= 0.0 {
+            return ln_below(bound, Prediction { mean: self.middle(), deviation });
+        }
+        if bound <= 0.0 {
+            return f64::NEG_INFINITY;
+        }
+        // With d = (ln bound - mean) / deviation it is, in units of the bound,
+        // P(Z < d) - exp(deviation^2 / 2 - deviation d) P(Z < d - deviation).
+        let depth = (bound.ln() - mean) / deviation;
+        let most = ln_cumulative(depth);
+        let less = deviation * (0.5 * deviation - depth) + ln_cumulative(depth - deviation) - most;
+        // Where the two hardly differ the coordinate is as good as normal.
+        let share = if less < -1e-6 {
+            most + (-less.exp()).ln_1p()
+        } else {
+            deviation.ln() + ln_improvement(depth)
+        };
+        bound.ln() + share
+    }
 }
 
 /// The extent of a box along one axis, as indexes of edges.
@@ -80,12 +119,12 @@ impl Front {
     }
 
     /// The logarithm of the expected gain of a point with these coordinates.
-    pub fn ln_gain(&self, predicted: &[Prediction]) -> f64 {
+    pub fn ln_gain(&self, expected: &[Coordinate]) -> f64 {
         let below: Vec<Vec<f64>> = self
             .edges
             .iter()
-            .zip(predicted)
-            .map(|(edges, &found)| edges.iter().map(|&edge| ln_below(edge, found)).collect())
+            .zip(expected)
+            .map(|(edges, found)| edges.iter().map(|&edge| found.ln_below(edge)).collect())
             .collect();
         // Sums of shares of what the corner would let through: nothing overflows, and what
         // vanishes beside the largest box may.
@@ -193,9 +232,37 @@ mod tests {
         all * (hypervolume(&after) - hypervolume(&before))
     }
 
-    fn predictions(mean: &[f64], deviation: &[f64]) -> Vec<Prediction> {
+    fn predictions(mean: &[f64], deviation: &[f64]) -> Vec<Coordinate> {
         let pairs = mean.iter().zip(deviation);
-        pairs.map(|(&mean, &deviation)| Prediction { mean, deviation }).collect()
+        pairs
+            .map(|(&mean, &deviation)| Coordinate {
+                found: Prediction { mean, deviation },
+                log: false,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn of_a_logarithm_the_expectation_is_that_of_many_draws() {
+        let mut rng = Rng::new(8, Stream::Resampling, 0);
+        for (mean, deviation, bound) in [(1.0, 0.5, 4.0), (1.0, 0.5, 1.5), (2.0, 1.5, 3.0)] {
+            let expected = Coordinate { found: Prediction { mean, deviation }, log: true };
+            let draws = 200_000;
+            let below = |_| (bound - f64::exp(mean + deviation * rng.normal())).max(0.0);
+            let drawn = (0..draws).map(below).sum::<f64>() / f64::from(draws);
+            let found = expected.ln_below(bound).exp();
+            assert!((found / drawn - 1.0).abs() < 0.02, "{found} against {drawn}");
+        }
+        // A narrow one is as good as normal, wherever it lies; and far off it still points.
+        let at = |mean: f64, deviation: f64, log: bool| {
+            Coordinate { found: Prediction { mean, deviation }, log }.ln_below(2.0)
+        };
+        for away in [-30.0, -3.0, 0.0, 3.0] {
+            let narrow = at((2.0_f64).ln() - 1e-7 * away, 1e-7, true);
+            assert!((narrow - at(2.0 - 2e-7 * away, 2e-7, false)).abs() < 1e-3, "{narrow}");
+        }
+        assert!(at(9.0, 0.1, true).is_finite() && at(9.0, 0.1, true) > at(12.0, 0.1, true));
+        assert_eq!(at(1.0, 0.1, true).total_cmp(&f64::NEG_INFINITY), std::cmp::Ordering::Greater);
     }
 
     #[test]

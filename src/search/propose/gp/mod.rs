@@ -1,9 +1,9 @@
 //! Bayesian optimization of our own: what the general crate does, made for serving fleets.
 //!
 //! One Gaussian process per objective and constraint ([`model`]), on a log scale where it helps;
-//! the criterion is the logarithm of the expected feasible gain ([`acquire`]), which still points
-//! somewhere where the gain itself rounds to nothing. An objective that is known without
-//! measuring is not learnt. Candidates come from chance, from changes to the best and from a
+//! the criterion is the logarithm of the expected feasible gain ([`acquire`]; of a frontier in
+//! hypervolume, [`front`]), which still points somewhere where the gain itself rounds to nothing.
+//! An objective that is known without measuring is not learnt. Candidates come from chance, from changes to the best and from a
 //! trust region ([`region`]); the most promising are refined by small steps. Within a batch the
 //! surrogates believe their own expectations.
 //!
@@ -208,7 +208,7 @@ fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, rng: &mut Rng) -> Vec<(Entry, f
 /// The trials worth changing, the best first: by objective, or those of the frontier, another one
 /// first in each batch.
 fn parents_of(ask: &Ask<'_>) -> Vec<usize> {
-    if ask.space.seek == Seek::Optimum || std::env::var("X_OLDPARENTS").is_ok() {
+    if ask.space.seek == Seek::Optimum {
         return ranking(ask.space, ask.history);
     }
     let points = pareto::points(ask.space, ask.history, &[]);
