@@ -53,6 +53,9 @@ pub fn pareto(args: &ParetoArgs, context: &Context) -> Result<Exit, Failure> {
         })?,
         Format::Json => format!("{:#}\n", report.pareto_json()),
     };
+    if text.is_empty() {
+        context.output.talk("nothing feasible yet: there is no frontier");
+    }
     output::data(&text)?;
     Ok(Exit::Fine)
 }

@@ -18,12 +18,13 @@
 //!
 //! # Error
 //!
-//! The frontier has an error of its own, as large as the winner's: of 100 studies at most 5 (at a
-//! confidence of 95 %) show as kept any point beside the winner that does not keep its promises.
-//! It is spent as in [`spending`]: layer `l` of the feasible candidates of the search
-//! ([`pareto::layers`]) has 1 / (l (l + 1)) of it, its candidates and their looks share alike, and
-//! what all layers leave belongs to the neighbours. Whichever candidates are tested in the end,
-//! these shares were theirs before, and together they are at most the error (Bonferroni).
+//! The re-test has an error of its own, as large as that of finalists and certificate together: of
+//! 100 studies at most 5 (at a confidence of 95 %) show here as kept any point that does not keep
+//! its promises. It is spent as in [`spending`]: layer `l` of the feasible candidates of the search
+//! (1: beaten by none, 2: by those of layer 1 only, ...) has 1 / (l (l + 1)) of it, its candidates
+//! and their looks share alike, and what all layers leave belongs to the neighbours. Whichever
+//! candidates are tested in the end, these shares were theirs before, and together they are at
+//! most the error (Bonferroni).
 
 use super::error::StudyError;
 use super::evaluate::{Evaluator, Run};
@@ -44,7 +45,7 @@ pub struct Wave {
 }
 
 impl StudyState {
-    /// The trials that the frontier's re-test has had to do with, in order.
+    /// The points of the frontier that were listed for a re-test, in order.
     pub fn retested(&self) -> impl Iterator<Item = usize> + '_ {
         self.waves.iter().flat_map(|wave| wave.trials.iter().map(|&(trial, _)| trial))
     }

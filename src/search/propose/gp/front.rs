@@ -126,8 +126,7 @@ impl Front {
             .zip(expected)
             .map(|(edges, found)| edges.iter().map(|&edge| found.ln_below(edge)).collect())
             .collect();
-        // Sums of shares of what the corner would let through: nothing overflows, and what
-        // vanishes beside the largest box may.
+        // Shares of what the corner would let through: nothing overflows.
         let most: Vec<f64> = below.iter().map(|column| *column.last().expect("a corner")).collect();
         if most.contains(&f64::NEG_INFINITY) {
             return f64::NEG_INFINITY;
@@ -143,7 +142,19 @@ impl Front {
         let gains = self.boxes.iter().map(|sides| -> f64 {
             sides.iter().zip(&shares).map(|(side, shares)| reach(shares, side)).product()
         });
-        gains.sum::<f64>().ln() + most.iter().sum::<f64>()
+        let gain: f64 = gains.sum();
+        if gain > f64::MIN_POSITIVE {
+            return gain.ln() + most.iter().sum::<f64>();
+        }
+        // So far off that shares vanish: the same in logarithms, which takes longer.
+        let ln_reach = |column: &[f64], side: &Side| {
+            let from = side.from.map_or(f64::NEG_INFINITY, |from| column[from]);
+            ln_difference(column[side.to], from)
+        };
+        let gains = self.boxes.iter().map(|sides| -> f64 {
+            sides.iter().zip(&below).map(|(side, column)| ln_reach(column, side)).sum()
+        });
+        gains.fold(f64::NEG_INFINITY, ln_sum)
     }
 }
 
@@ -199,6 +210,16 @@ fn ln_below(bound: f64, predicted: Prediction) -> f64 {
     } else {
         gap.max(0.0).ln()
     }
+}
+
+/// ln(e^large - e^small) for `small` of at most `large`.
+fn ln_difference(large: f64, small: f64) -> f64 {
+    if small >= large { f64::NEG_INFINITY } else { large + (-(small - large).exp()).ln_1p() }
+}
+
+fn ln_sum(left: f64, right: f64) -> f64 {
+    let (high, low) = if left > right { (left, right) } else { (right, left) };
+    if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
 
 #[cfg(test)]
