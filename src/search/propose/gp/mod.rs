@@ -3,9 +3,9 @@
 //! One Gaussian process per objective and constraint ([`model`]), on a log scale where it helps;
 //! the criterion is the logarithm of the expected feasible gain ([`acquire`]; of a frontier in
 //! hypervolume, [`front`]), which still points somewhere where the gain itself rounds to nothing.
-//! An objective that is known without measuring is not learnt. Candidates come from chance, from changes to the best and from a
-//! trust region ([`region`]); the most promising are refined by small steps. Within a batch the
-//! surrogates believe their own expectations.
+//! An objective that is known without measuring is not learnt. Candidates come from chance, from
+//! changes to the best and from a trust region ([`region`]); the most promising are refined by
+//! small steps. Within a batch the surrogates believe their own expectations.
 //!
 //! Hyperparameters are found again whenever the history has grown by an eighth. They depend on
 //! the trials up to that point only, so whoever resumes a study finds the same ones.
