@@ -144,8 +144,8 @@ fn key(head: &Area<'_>) -> Drawn {
         "re-tested, 95 % interval",
         "frontier, not re-tested",
         "failed re-test",
-        "kept its promises in the search only",
-        "broke a promise in the search",
+        "off it, feasible in the search",
+        "not feasible",
     ];
     let mut left = 28;
     for (index, words) in words.into_iter().enumerate() {
