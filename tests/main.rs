@@ -11,6 +11,7 @@ mod extremes;
 mod findings;
 mod fleet_laws;
 mod fleets;
+mod frontier;
 mod golden;
 mod gpu_utilization;
 mod laws;

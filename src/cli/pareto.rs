@@ -11,15 +11,17 @@ use super::study::Inputs;
 
 /// Export the Pareto frontier of a study
 ///
-/// A candidate is on the frontier when no other is at least as good on every axis and better on
-/// one. The axes belong to the search space; without any they are TTFT p99 and cost per hour.
+/// A candidate is on the frontier when it keeps its promises and no other that does is at least as
+/// good on every axis and better on one. Its points were re-tested on fresh seeds: values are their
+/// means with 95 % intervals. The axes belong to the search space; without any they are TTFT p99
+/// and cost per hour.
 #[derive(Args, Debug)]
 pub struct ParetoArgs {
     /// Folder of the study, such as results/500rps
     #[arg(value_name = "STUDY")]
     study: PathBuf,
 
-    /// How to print it; csv and json contain dominated points too, marked as such
+    /// How to print it; csv and json contain the points off it too, marked as such
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     format: Format,
 }
@@ -32,9 +34,9 @@ enum Format {
     Table,
     /// Comma-separated values
     Csv,
-    /// One JSON document, with the knee and the history of the hypervolume
+    /// One JSON document, with the knee and the histories of the hypervolume
     Json,
-    /// A picture of the first two axes
+    /// A picture: one panel, or two where there are three axes
     Svg,
 }
 
@@ -51,6 +53,9 @@ pub fn pareto(args: &ParetoArgs, context: &Context) -> Result<Exit, Failure> {
         })?,
         Format::Json => format!("{:#}\n", report.pareto_json()),
     };
+    if text.is_empty() {
+        context.output.talk("nothing feasible yet: there is no frontier");
+    }
     output::data(&text)?;
     Ok(Exit::Fine)
 }

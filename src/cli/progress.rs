@@ -71,6 +71,10 @@ impl Talk {
                 let done = plural(progress.done, "evaluation");
                 format!("{done} of what lies one step from the winner")
             }
+            Phase::Frontier => {
+                let points = plural(progress.total, "point");
+                format!("{} of {points} of the frontier tested on fresh seeds", progress.done)
+            }
             Phase::Start | Phase::Search => {
                 format!("{}/{} evaluations", progress.done, progress.total)
             }

@@ -103,12 +103,13 @@ impl StudyReport<'_> {
 
     /// What became of a trial in the end, in words: its verdict, unless fresh seeds said more.
     pub fn standing(&self, trial: &Trial) -> &'static str {
-        let met = self.state.verifications.iter().rev().find(|met| met.trial == trial.index);
-        match met {
+        let met = self.state.met();
+        match met.iter().rev().find(|met| met.trial == trial.index) {
             _ if self.state.winner == Some(trial.index) => "winner",
             Some(met) if !met.score.feasible => "failed re-test",
-            _ if trial.score.stopped => "stopped early",
-            _ => Verdict::of(trial).word(),
+            Some(_) => "re-tested",
+            None if trial.score.stopped => "stopped early",
+            None => Verdict::of(trial).word(),
         }
     }
 

@@ -204,7 +204,9 @@ impl StudyReport<'_> {
         }
         let axes: Vec<&str> = self.space.pareto.iter().map(MetricName::as_str).collect();
         format!(
-            "\nFRONTIER of {}: no other candidate beats one of these on every axis\n\n{table}",
+            "\nFRONTIER of {}: no other candidate beats one of these on every axis\n\
+             (mean and 95 % interval over fresh seeds; of what is not re-tested the mean in the \
+             search):\n\n{table}",
             axes.join(" and ")
         )
     }

@@ -20,7 +20,7 @@ use super::propose::Origin;
 use super::read::Source;
 
 /// The version of the journal's format.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// An event of a study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +79,24 @@ pub enum Entry {
         /// In the order in which they are tried; those to simulate are proposed hereafter, unless
         /// they are trials already.
         neighbours: Vec<ListedNeighbour>,
+    },
+    /// Points of the frontier that are to meet fresh seeds.
+    Frontier {
+        /// Counts from 1.
+        wave: u32,
+        /// The trials, in the order in which they are told.
+        trials: Vec<usize>,
+    },
+    /// A point of the frontier met fresh seeds, or more of them.
+    Retested {
+        /// Which trial; it is of the last wave.
+        trial: usize,
+        /// One per fresh seed that it met since it was last looked at.
+        runs: Vec<Run>,
+        /// What all its runs on fresh seeds amount to; derived.
+        score: Json,
+        /// What became of it; derived.
+        found: Finding,
     },
     /// The last line.
     Finished {

@@ -319,10 +319,11 @@ fn read_parts(
     let pareto = read_goal::read_pareto(fields, scope, goal.as_ref());
     let show = read_goal::read_show(fields, scope);
     let (seeds, fresh_max) = read_seeds(fields);
-    let (budget, certificate) = read_budget(fields);
+    let (budget, certificate, frontier) = read_budget(fields);
     let batch = fields.u32("batch", 1..=256).unwrap_or(4) as usize;
     let goal = goal?;
-    let proof = Proof { confidence: goal.confidence, fresh_max, certificate };
+    let frontier = frontier.or(goal.seek.frontier_default());
+    let proof = Proof { confidence: goal.confidence, fresh_max, certificate, frontier };
     let space = SearchSpace {
         name,
         knobs: knobs.list,
@@ -400,18 +401,22 @@ fn read_seeds(fields: &mut Fields<'_, '_>) -> (Seeds, Option<u32>) {
     (read, most)
 }
 
-/// The budget of the search and the evaluations of the certificate.
-fn read_budget(fields: &mut Fields<'_, '_>) -> (Budget, u32) {
+/// The budget of the search, the evaluations of the certificate, and the points of the frontier
+/// that meet fresh seeds where that is said.
+fn read_budget(fields: &mut Fields<'_, '_>) -> (Budget, u32, Option<u32>) {
     let (default, certificate) = (Budget::default(), Proof::default().certificate);
-    let Some(mut budget) = fields.fields("budget") else { return (default, certificate) };
+    let Some(mut budget) = fields.fields("budget") else {
+        return (default, certificate, None);
+    };
     let evaluations = budget.u32("evaluations", 1..=1_000_000).unwrap_or(default.evaluations);
     let wall = budget.span("wall", DAY.times(30));
     let certificate = budget.u32("certificate", 0..=100_000).unwrap_or(certificate);
+    let frontier = budget.u32("frontier", 0..=100_000);
     if wall == Some(Span::ZERO) {
         budget.error("wall", "`wall` leaves no time at all").hint("leave it out for no limit");
     }
     budget.finish();
-    (Budget { evaluations, wall }, certificate)
+    (Budget { evaluations, wall }, certificate, frontier)
 }
 
 /// What the length of a run depends on.

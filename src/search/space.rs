@@ -139,6 +139,20 @@ pub struct Proof {
     /// Evaluations that the neighbours of the winner may cost on the seeds of the search; 0: none
     /// is tried.
     pub certificate: u32,
+    /// Points of the frontier that may meet fresh seeds besides the winner and the finalists; 0:
+    /// none does; `None`: all of them.
+    pub frontier: Option<u32>,
+}
+
+impl Seek {
+    /// Points of the frontier that meet fresh seeds where nothing is said about it: all where the
+    /// frontier is what is sought, a few where it is exported beside the winner.
+    pub const fn frontier_default(self) -> Option<u32> {
+        match self {
+            Self::Optimum => Some(6),
+            Self::Frontier => None,
+        }
+    }
 }
 
 /// When a search stops.
@@ -158,7 +172,7 @@ impl Default for Seeds {
 
 impl Default for Proof {
     fn default() -> Self {
-        Self { confidence: 0.95, fresh_max: None, certificate: 20 }
+        Self { confidence: 0.95, fresh_max: None, certificate: 20, frontier: Some(6) }
     }
 }
 

@@ -83,7 +83,8 @@ mod tests {
             certificate in 0_u32..2,
         ) {
             let seeds = Seeds { verify, ..Seeds::default() };
-            let proof = Proof { confidence, fresh_max: Some(most.max(verify)), certificate };
+            let fresh_max = Some(most.max(verify));
+            let proof = Proof { confidence, fresh_max, certificate, frontier: None };
             let mut spent = 0.0;
             for round in 0..if certificate == 0 { 1 } else { 60 } {
                 for tries in 0..60 {

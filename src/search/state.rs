@@ -11,6 +11,7 @@ use super::journal::{self, Entry, Header, SearchEnd};
 use super::pareto::{self, ParetoPoint};
 use super::promise::Spreads;
 use super::propose::{Origin, Proposal};
+use super::retest::Wave;
 use super::score::Score;
 use super::space::SearchSpace;
 use super::spending;
@@ -36,6 +37,10 @@ pub struct StudyState {
     pub verifications: Vec<Verification>,
     /// The rounds of the certificate.
     pub rounds: Vec<Round>,
+    /// The waves of the frontier's re-test.
+    pub waves: Vec<Wave>,
+    /// The points of the frontier that met fresh seeds, in order.
+    pub retests: Vec<Verification>,
     /// The spread between seeds that the trials show.
     pub spreads: Spreads,
     /// Whether the study has come to its end.
@@ -162,6 +167,11 @@ impl StudyState {
                 let neighbours = read.collect::<Result<_, String>>()?;
                 self.rounds.push(Round { winner: *winner, neighbours, rival: Vec::new() });
             }
+            Entry::Frontier { wave, trials } => self.begin_wave(space, *wave, trials)?,
+            Entry::Retested { trial, runs, .. } => {
+                let met = self.rejudged(space, *trial, runs)?;
+                self.keep_retest(met);
+            }
             Entry::Finished { winner } => {
                 self.finished = true;
                 self.winner = *winner;
@@ -262,9 +272,9 @@ impl StudyState {
         self.verifications.iter().rev().find(|verification| verification.trial == winner)
     }
 
-    /// All stable trials on the axes of the space.
+    /// All stable trials on the axes of the space, as far as each is known.
     pub fn pareto(&self, space: &SearchSpace) -> Vec<ParetoPoint> {
-        pareto::points(space, &self.trials)
+        pareto::points(space, &self.trials, &self.met())
     }
 }
 

@@ -77,6 +77,8 @@ pub enum Phase {
     Verify,
     /// Trying what lies one step from the winner so far.
     Certify,
+    /// Testing the frontier on fresh seeds.
+    Frontier,
 }
 
 /// How far a study is.
@@ -84,8 +86,8 @@ pub enum Phase {
 pub struct Progress<'a> {
     /// What it is doing.
     pub phase: Phase,
-    /// Evaluations of the search; in [`Phase::Verify`] candidates tested on fresh seeds, in
-    /// [`Phase::Certify`] evaluations of the certificate.
+    /// Evaluations of the search; in [`Phase::Verify`] and [`Phase::Frontier`] candidates tested
+    /// on fresh seeds, in [`Phase::Certify`] evaluations of the certificate.
     pub done: usize,
     /// The most there will be.
     pub total: usize,

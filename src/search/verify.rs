@@ -1,5 +1,5 @@
-//! The end of a study: its best candidates meet fresh seeds until one passes, and what lies one
-//! step from it is tried.
+//! The end of a study: its best candidates meet fresh seeds until one passes, what lies one step
+//! from it is tried, and its frontier is tested ([`retest`](super::retest)).
 
 use super::certificate::{ROUNDS_MAX, Screen, neighbours};
 use super::error::StudyError;
@@ -14,7 +14,7 @@ use super::study::{Limits, Observer, Phase, Progress, Study, complete, score_jso
 
 impl Study {
     /// Does the next thing after the search: a look at a candidate on fresh seeds, neighbours of
-    /// the winner so far, or the end.
+    /// the winner so far, points of the frontier, or the end.
     pub(super) fn verify_or_finish(
         &mut self,
         evaluator: &dyn Evaluator,
@@ -33,13 +33,13 @@ impl Study {
             let tried = state.verifications.len();
             return match self.finalists().get(tried).copied() {
                 Some(trial) => self.look(trial, 0, evaluator, observer, limits),
-                None => self.record(&Entry::Finished { winner: None }),
+                None => self.retest_or_finish(None, evaluator, observer, limits),
             };
         };
         let rounds = state.rounds.len();
         let begins = state.passed().count() > rounds;
         if self.space.proof.certificate == 0 || begins && rounds == ROUNDS_MAX {
-            return self.record(&Entry::Finished { winner: Some(winner) });
+            return self.retest_or_finish(Some(winner), evaluator, observer, limits);
         }
         if begins {
             return self.list_neighbours(winner, evaluator);
@@ -55,7 +55,7 @@ impl Study {
         }
         match state.next_challenger(&self.space) {
             Some(trial) => self.look(trial, rounds as u32, evaluator, observer, limits),
-            None => self.record(&Entry::Finished { winner: Some(winner) }),
+            None => self.retest_or_finish(Some(winner), evaluator, observer, limits),
         }
     }
 

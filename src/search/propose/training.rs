@@ -9,23 +9,27 @@ use crate::search::state::{Trial, ranking};
 /// Targets over trials, all finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Columns {
-    /// What is wanted, to be made small: the objective, or two axes of the frontier.
+    /// What is wanted, to be made small: the objective, or up to three axes of the frontier.
     pub goals: Vec<Vec<f64>>,
+    /// Which goals are on a log scale.
+    pub logs: Vec<bool>,
     /// Per constraint: at most 0 where it is kept.
     pub constraints: Vec<Vec<f64>>,
 }
 
 impl Columns {
-    /// The columns over `trials`, at least one, for this batch: of more than two axes it looks at
-    /// two.
+    /// The columns over `trials`, at least one, for this batch: of more than three axes it looks
+    /// at three.
     pub fn of(space: &SearchSpace, trials: &[&Trial], batch: u64) -> Self {
-        let goals = Goal::of(space, batch).iter().map(|goal| goal.column(trials)).collect();
+        let wanted = Goal::of(space, batch);
+        let goals = wanted.iter().map(|goal| goal.column(trials)).collect();
+        let logs = wanted.iter().map(|goal| goal.is_log(trials)).collect();
         let violations: Vec<Vec<f64>> =
             trials.iter().map(|trial| trial.score.violations(space)).collect();
         let constraints = (0..violations[0].len())
             .map(|constraint| violations.iter().map(|row| row[constraint]).collect())
             .collect();
-        Self { goals, constraints }
+        Self { goals, logs, constraints }
     }
 }
 
@@ -39,7 +43,7 @@ pub struct Goal<'a> {
 }
 
 impl<'a> Goal<'a> {
-    /// What `batch` of a search is after: the objective, or two axes of the frontier, in turn
+    /// What `batch` of a search is after: the objective, or the axes of the frontier, three in turn
     /// where there are more.
     pub fn of(space: &'a SearchSpace, batch: u64) -> Vec<Self> {
         if space.seek == Seek::Optimum {
@@ -47,9 +51,9 @@ impl<'a> Goal<'a> {
             return vec![Self { metric: &space.objective.metric, minimize }];
         }
         let count = space.pareto.len();
-        let first = batch as usize % count;
-        let axes = [first, (first + 1) % count].map(|index| &space.pareto[index]);
-        axes.map(|metric| Self { metric, minimize: metric.better() == Better::Lower }).to_vec()
+        let first = if count > 3 { batch as usize % count } else { 0 };
+        let axes = (0..count.min(3)).map(|at| &space.pareto[(first + at) % count]);
+        axes.map(|metric| Self { metric, minimize: metric.better() == Better::Lower }).collect()
     }
 
     /// Whether the figure is taken on a log scale: it is to be made small, and positive

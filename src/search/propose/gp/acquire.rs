@@ -1,6 +1,6 @@
 //! What a candidate promises: the surrogates of objective and constraints together.
 
-use super::front::Front;
+use super::front::{Coordinate, Front};
 use super::ladder::Ladder;
 use super::model::{Hyper, Model, Points, Prediction};
 use crate::base::normal::{ln_cumulative, ln_improvement};
@@ -11,6 +11,8 @@ use crate::search::propose::training::{Columns, is_constant};
 pub struct Surrogates {
     /// One per goal; none of a goal that is known everywhere.
     goals: Vec<Option<Model>>,
+    /// Which goals are on a log scale.
+    logs: Vec<bool>,
     /// Of the constraints that differ between points.
     constraints: Vec<Model>,
     /// How far inside of each of those a candidate has to be.
@@ -27,7 +29,7 @@ enum Best {
     Nothing,
     /// One goal, with what it will come to.
     Ladder(Ladder),
-    /// Two goals with this front.
+    /// Two or three goals with this front.
     Front(Front),
 }
 
@@ -88,8 +90,8 @@ impl Surrogates {
                 margins.push(lesson.margins.get(at).copied().unwrap_or(0.0));
             }
         }
-        let best = Best::Nothing;
-        let mut found = Self { goals, constraints, margins, best, outlook: *outlook };
+        let (logs, best) = (columns.logs.clone(), Best::Nothing);
+        let mut found = Self { goals, logs, constraints, margins, best, outlook: *outlook };
         found.best = found.best_of(lesson);
         Some(found)
     }
@@ -104,8 +106,13 @@ impl Surrogates {
             return Ladder::of(rows.map(seen).collect()).map_or(Best::Nothing, Best::Ladder);
         }
         let believed = rows.filter(|(row, _)| self.ln_feasible(row) > 0.5_f64.ln());
-        let both = believed.map(|(row, &known)| [0, 1].map(|at| self.goal(at, row, known).mean));
-        Front::of(both.collect()).map_or(Best::Nothing, Best::Front)
+        let middles = believed.map(|(row, &known)| middles(&self.all_goals(row, known)));
+        Front::of(middles.collect()).map_or(Best::Nothing, Best::Front)
+    }
+
+    fn all_goals(&self, point: &[f64], known: Known) -> Vec<Coordinate> {
+        let each = self.logs.iter().enumerate();
+        each.map(|(at, &log)| Coordinate { found: self.goal(at, point, known), log }).collect()
     }
 
     fn goal(&self, index: usize, point: &[f64], known: Known) -> Prediction {
@@ -141,23 +148,21 @@ impl Surrogates {
         let ln_gain = match &self.best {
             Best::Nothing => 0.0,
             Best::Ladder(ladder) => ladder.ln_gain(self.goal(0, point, known)),
-            Best::Front(front) => {
-                front.ln_gain(self.goal(0, point, known), self.goal(1, point, known))
-            }
+            Best::Front(front) => front.ln_gain(&self.all_goals(point, known)),
         };
         if ln_gain > HOPELESS { ln_gain + self.ln_feasible(point) } else { HOPELESS }
     }
 
     /// At least the [criterion](Self::criterion), for a part of its price: of one goal the gain
     /// grows with the deviation, and so does the chance to keep a constraint whose mean is
-    /// outside. There is no such bound for a front.
+    /// outside. Of a front it is the criterion itself.
     pub fn bound(&self, point: &[f64], known: Known) -> f64 {
         let ln_gain = match &self.best {
             Best::Nothing => 0.0,
             Best::Ladder(ladder) => {
                 ladder.ln_gain(self.goal_by(0, known, |model| model.outline(point)))
             }
-            Best::Front(_) => return f64::INFINITY,
+            Best::Front(_) => return self.criterion(point, known),
         };
         if ln_gain <= HOPELESS {
             return HOPELESS;
@@ -180,7 +185,7 @@ impl Surrogates {
                 self.best = Best::Ladder(ladder.clone().with(expected, probability));
             }
             Best::Front(front) => {
-                let expected = [0, 1].map(|at| self.goal(at, point, known).mean);
+                let expected = middles(&self.all_goals(point, known));
                 self.best = Best::Front(front.clone().with(expected));
             }
         }
@@ -195,6 +200,10 @@ impl Surrogates {
     pub fn length_scales(&self) -> Option<Vec<f64>> {
         self.goals.iter().flatten().chain(&self.constraints).next().map(Model::length_scales)
     }
+}
+
+fn middles(goals: &[Coordinate]) -> Vec<f64> {
+    goals.iter().map(Coordinate::middle).collect()
 }
 
 /// The logarithm of the expected improvement over `best`; [`HOPELESS`] where there is none.

@@ -1,11 +1,11 @@
 //! Bayesian optimization of our own: what the general crate does, made for serving fleets.
 //!
 //! One Gaussian process per objective and constraint ([`model`]), on a log scale where it helps;
-//! the criterion is the logarithm of the expected feasible gain ([`acquire`]), which still points
-//! somewhere where the gain itself rounds to nothing. An objective that is known without
-//! measuring is not learnt. Candidates come from chance, from changes to the best and from a
-//! trust region ([`region`]); the most promising are refined by small steps. Within a batch the
-//! surrogates believe their own expectations.
+//! the criterion is the logarithm of the expected feasible gain ([`acquire`]; of a frontier in
+//! hypervolume, [`front`]), which still points somewhere where the gain itself rounds to nothing.
+//! An objective that is known without measuring is not learnt. Candidates come from chance, from
+//! changes to the best and from a trust region ([`region`]); the most promising are refined by
+//! small steps. Within a batch the surrogates believe their own expectations.
 //!
 //! Hyperparameters are found again whenever the history has grown by an eighth. They depend on
 //! the trials up to that point only, so whoever resumes a study finds the same ones.
@@ -32,7 +32,8 @@ use crate::base::{Rng, Stream};
 use crate::search::candidate::{Candidate, KnobValue, fnv1a};
 use crate::search::cube;
 use crate::search::odds::margins;
-use crate::search::space::{Domain, SearchSpace};
+use crate::search::pareto;
+use crate::search::space::{Domain, SearchSpace, Seek};
 use crate::search::state::{Trial, ranking};
 
 /// Log expected feasible improvement over Gaussian processes.
@@ -206,7 +207,7 @@ fn known(ask: &Ask<'_>, outlook: Outlook, candidate: &Candidate) -> Known {
 
 /// The pool of a batch: candidates that were never tried, the highest hopes first.
 fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, fresh: &Fresh<'_>, rng: &mut Rng) -> Vec<Entry> {
-    let best = ranking(ask.space, ask.history);
+    let best = parents_of(ask);
     let parents: Vec<&Candidate> =
         best.iter().take(PARENTS).map(|&index| &ask.history[index].candidate).collect();
     let mut pool = pool::global(ask.space, &parents, (POOL.0, POOL.1), rng);
@@ -217,6 +218,25 @@ fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, fresh: &Fresh<'_>, rng: &mut Rn
     pool.retain(|entry| fresh.is_new(&entry.candidate));
     let hopeful = hopes(ask, surrogates, &pool).into_iter().take(SHORT_LIST);
     hopeful.map(|hope| hope.entry.clone()).collect()
+}
+
+/// The trials worth changing, the best first: by objective, or those of the frontier, another one
+/// first in each batch.
+fn parents_of(ask: &Ask<'_>) -> Vec<usize> {
+    if ask.space.seek == Seek::Optimum {
+        return ranking(ask.space, ask.history);
+    }
+    let points = pareto::points(ask.space, ask.history, &[]);
+    let mut front: Vec<usize> =
+        points.iter().filter(|point| point.is_on_frontier()).map(|point| point.trial).collect();
+    if front.is_empty() {
+        return ranking(ask.space, ask.history);
+    }
+    let mut rng = Rng::new(ask.space.seeds.base, Stream::Proposals, ask.batch);
+    for at in (1..front.len()).rev() {
+        front.swap(at, rng.below(at as u64 + 1) as usize);
+    }
+    front
 }
 
 /// A candidate and the most that can be hoped from it.
