@@ -14,18 +14,18 @@ use blis_opt::search::{
 };
 
 /// What a synthetic fleet does, given instances, batch limit and whether requests are routed well.
-type Truth = fn(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)>;
+pub type Truth = fn(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)>;
 
 /// Computes what it is told to, with a little noise per seed.
-struct Synthetic<'a> {
+pub struct Synthetic<'a> {
     space: &'a SearchSpace,
     truth: Truth,
     noise: f64,
-    evaluated: AtomicUsize,
+    pub evaluated: AtomicUsize,
 }
 
 impl<'a> Synthetic<'a> {
-    fn new(space: &'a SearchSpace, truth: Truth) -> Self {
+    pub fn new(space: &'a SearchSpace, truth: Truth) -> Self {
         Self { space, truth, noise: 0.02, evaluated: AtomicUsize::new(0) }
     }
 
@@ -51,6 +51,10 @@ impl<'a> Synthetic<'a> {
 }
 
 impl Evaluator for Synthetic<'_> {
+    fn requests(&self, _: u64) -> u64 {
+        REQUESTS
+    }
+
     fn version(&self) -> u64 {
         7
     }
@@ -74,7 +78,7 @@ impl Evaluator for Synthetic<'_> {
 /// Capacity grows with instances, batch limit and routing; 12 instances are enough, but only with
 /// a batch limit of at least 230 and good routing. Round-robin needs 14.
 #[expect(clippy::unnecessary_wraps, reason = "it is a `Truth`, and others fail")]
-fn serving(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)> {
+pub fn serving(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)> {
     let capacity =
         instances * 45.0 * (limit / 256.0).sqrt() * if routed_well { 1.02 } else { 0.88 };
     let load = 500.0 / capacity;
@@ -82,7 +86,10 @@ fn serving(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, b
     Some((ttft, instances * 7.0, load < 1.0))
 }
 
-const SPACE: &str = "
+/// Requests of a run.
+pub const REQUESTS: u64 = 10;
+
+pub const SPACE: &str = "
 template:
   pools: {h100: {model: meta-llama/llama-3.1-8b-instruct, gpu: H100, instances: 20}}
   routing: {policy: round-robin}
@@ -99,27 +106,27 @@ seeds: {search: 3, verify: 5}
 budget: {evaluations: 40}
 ";
 
-fn space(text: &str) -> SearchSpace {
+pub fn space(text: &str) -> SearchSpace {
     let mut problems = Problems::new();
     let none = |_: &str| Err("no file".to_owned());
     let read = read_space(("serving.yaml", text), Defaults::embedded(), &none, &mut problems);
     read.unwrap_or_else(|| panic!("{:#?}", problems.list())).space
 }
 
-fn options(folder: &Path, mode: Mode, proposer: ProposerKind) -> StudyOptions {
+pub fn options(folder: &Path, mode: Mode, proposer: ProposerKind) -> StudyOptions {
     StudyOptions { folder: folder.to_owned(), mode, proposer, sources: vec![] }
 }
 
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         // In memory where there is such a folder: thousands of flushes to a disk take minutes.
         let memory = tempfile::tempdir_in("/dev/shm");
         Self(memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder"))
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.0.path().join("study")
     }
 

@@ -13,10 +13,12 @@ use super::files::read_text;
 use super::progress::{Clock, Talk};
 use super::study::{self, Inputs};
 use super::{interrupt, output};
-use crate::report::StudyReport;
 use crate::report::number::plural;
+use crate::report::{StudyReport, plan_text};
 use crate::search::batch::{split, study_names};
-use crate::search::{Limits, Mode, ProposerKind, Study, StudyEnd, StudyOptions, StudyState};
+use crate::search::{
+    Evaluator, Limits, Mode, ProposerKind, Study, StudyEnd, StudyOptions, StudyPlan, StudyState,
+};
 
 /// Find the cheapest candidate of a search space that keeps its promises
 ///
@@ -109,8 +111,18 @@ pub fn ran(
         sources: inputs.sources.clone(),
     };
     let evaluator = inputs.evaluator().with_cache(context.cache());
-    let version = crate::search::Evaluator::version(&evaluator);
-    let mut opened = Study::open(inputs.file.space.clone(), &options, version)?;
+    let version = evaluator.version();
+    let space = &inputs.file.space;
+    if space.budget.gain.is_some() && options.proposer != ProposerKind::Gp {
+        let message =
+            format!("`{}` expects no gain, and `budget.gain` rests on one", args.proposer);
+        return Err(Failure::input(message).hint("search with `--proposer gp`, or without `gain`"));
+    }
+    let mut opened = Study::open(space.clone(), &options, version)?;
+    if !opened.state().finished {
+        let plan = StudyPlan::of(space, evaluator.requests(space.seeds.base));
+        context.output.talk(&plan_text(space, &plan));
+    }
     let ended = run(&mut opened, &evaluator, context, Clock::start(), stop)?;
     if ended == StudyEnd::Interrupted {
         say_how_to_resume(folder, opened.state(), context);
@@ -121,7 +133,7 @@ pub fn ran(
 
 fn run(
     opened: &mut Study,
-    evaluator: &dyn crate::search::Evaluator,
+    evaluator: &dyn Evaluator,
     context: &Context,
     clock: Clock,
     stop: &AtomicBool,

@@ -15,6 +15,7 @@ mod frontier;
 mod gateway;
 pub mod number;
 mod picture;
+mod plan;
 mod policy;
 mod requests;
 pub mod run;
@@ -33,6 +34,7 @@ mod warnings;
 
 pub use comparison::Comparison;
 pub use derived::DerivedFile;
+pub use plan::plan_text;
 pub use requests::requests_csv;
 pub use run::RunReport;
 pub use study::StudyReport;

@@ -123,6 +123,8 @@ impl StudyReport<'_> {
         match self.state.searched {
             Some(SearchEnd::Evaluations) => "all evaluations of the budget were spent",
             Some(SearchEnd::Wall) => "the wall time of the budget was spent",
+            Some(SearchEnd::Requests) => "all simulated requests of the budget were spent",
+            Some(SearchEnd::Gain) => "one more was expected to gain less than `budget.gain`",
             Some(SearchEnd::Exhausted) => "every candidate of the space was evaluated",
             None => "not finished; `--resume` goes on",
         }

@@ -127,7 +127,10 @@ impl StudyReport<'_> {
     }
 
     fn still_improving(&self) -> Option<String> {
-        let cut = matches!(self.state.searched, Some(SearchEnd::Evaluations | SearchEnd::Wall));
+        let cut = matches!(
+            self.state.searched,
+            Some(SearchEnd::Evaluations | SearchEnd::Wall | SearchEnd::Requests)
+        );
         let trials = self.state.search_trials();
         let (index, from, to) = last_improvement(self, trials)?;
         let late = index as f64 >= (1.0 - LATE_SHARE) * trials.len() as f64;

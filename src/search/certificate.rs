@@ -25,7 +25,7 @@ use crate::base::stats;
 /// How often a neighbour may become the winner.
 pub const ROUNDS_MAX: usize = 6;
 /// The most neighbours of one winner that meet fresh seeds.
-const CHALLENGES_MAX: u32 = 6;
+pub(super) const CHALLENGES_MAX: u32 = 6;
 
 /// The neighbours of one winner.
 #[derive(Clone, Debug, PartialEq)]

@@ -94,6 +94,11 @@ pub trait Evaluator: Sync {
         self.evaluate(jobs, stop, done);
     }
 
+    /// How many requests the runs under `seed` have, of all scenarios; 0 where that is not known.
+    fn requests(&self, _seed: u64) -> u64 {
+        0
+    }
+
     /// What is certain about `candidate` without simulating it; it costs microseconds.
     fn foretell(&self, _candidate: &Candidate) -> Foretold {
         Foretold::default()

@@ -9,7 +9,7 @@ use super::space::{Domain, SearchSpace};
 use super::state::Trial;
 
 /// The most candidates that meet fresh seeds before there is a winner.
-const FINALISTS_MAX: usize = 12;
+pub(super) const FINALISTS_MAX: usize = 12;
 /// Numbers closer than this share of their axis are as good as equal.
 const NEAR: f64 = 0.05;
 /// A candidate this much further inside of its worst limit, on the scale of violations, may keep

@@ -156,6 +156,10 @@ pub enum SearchEnd {
     Evaluations,
     /// The wall time of the budget was spent.
     Wall,
+    /// The requests of the budget were simulated.
+    Requests,
+    /// One more evaluation was expected to gain too little.
+    Gain,
     /// Every candidate of the space was evaluated.
     Exhausted,
 }

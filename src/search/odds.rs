@@ -32,7 +32,7 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Odds<'a> {
     space: &'a SearchSpace,
-    /// Per candidate, per constraint that differs between trials.
+    /// Per candidate, per constraint.
     places: Vec<Vec<(usize, Place)>>,
     /// The most fresh seeds that a candidate meets.
     most: u32,
@@ -51,7 +51,10 @@ impl<'a> Odds<'a> {
         for at in 0..space.constraints.len() {
             let column: Vec<f64> = violations.iter().map(|row| row[at]).collect();
             let spread = spreads.variance(at).unwrap_or(0.0).sqrt();
-            if column.len() < 2 || is_constant(&column) {
+            if column.is_empty() || is_constant(&column) {
+                let mean = column.first().copied().unwrap_or(0.0);
+                let alike = Place { mean, deviation: 0.0, spread: 0.0 };
+                places.iter_mut().for_each(|places| places.push((at, alike)));
                 continue;
             }
             let (points, replicates) = (points(space, &learnt), replicates(&learnt));
@@ -84,9 +87,9 @@ impl<'a> Odds<'a> {
     }
 }
 
-/// How far inside of each constraint, on the scale of violations, a candidate has to be for the most
-/// fresh seeds to show that it keeps it at the first try; 0 where nothing is known of the spread
-/// between seeds.
+/// How far inside of each constraint, on the scale of violations, a candidate has to be for the
+/// most fresh seeds to show that it keeps it at the first try; 0 where nothing is known of the
+/// spread between seeds.
 pub(super) fn margins(space: &SearchSpace, trials: &[Trial]) -> Vec<f64> {
     let spreads = spreads(space, trials);
     let error = spending::error(&space.seeds, &space.proof, 0, 0);
@@ -160,11 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_to_learn_everybody_may_pass() {
+    fn where_all_are_alike_all_pass_or_none() {
         let space = space(vec![knob("x", float(0.0, 1.0, false))]);
         let candidate = Candidate::canonical(&space, vec![KnobValue::Float(0.5)]);
-        let figures = [("ttft_p99_ms", 400.0), ("cost_per_hour", 1.0)];
-        let trials = [trial_of(0, candidate, &space, &figures)];
-        assert_eq!(Odds::new(&space, &trials, &[0]).after(0), [1.0]);
+        for (ttft, odds) in [(400.0, 1.0), (600.0, 0.0), (f64::NAN, 0.0)] {
+            let figures = [("ttft_p99_ms", ttft), ("cost_per_hour", 1.0)];
+            let trials = [trial_of(0, candidate.clone(), &space, &figures)];
+            assert_eq!(Odds::new(&space, &trials, &[0]).after(0), [odds]);
+        }
     }
 }

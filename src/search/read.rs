@@ -12,11 +12,11 @@ use super::runs::{Offer, RunLength, RunWishes, fleet_wishes, run_length};
 use super::scenarios::{self, Part, Plan, Scope};
 use super::setting::{fleet_names, largest, pleasant_interval, setting};
 use super::simulated::{SimulatedEvaluator, World};
-use super::space::{Budget, Proof, SearchSpace, Seeds};
+use super::space::{Budget, Proof, SearchSpace, Seeds, Seek};
 use super::template::Template;
 use super::{batch, read_goal, read_knobs};
 use crate::base::Span;
-use crate::config::{DAY, Defaults, Fields, Node, Position, Problems, Value, parse};
+use crate::config::{Bounds, DAY, Defaults, Fields, Node, Position, Problems, Value, parse};
 use crate::policy::{PolicyBundle, read_bundle};
 use crate::sim::RunOptions;
 use crate::workload::{FileDigest, Limits, WorkloadSpec};
@@ -322,6 +322,10 @@ fn read_parts(
     let (budget, certificate, frontier) = read_budget(fields);
     let batch = fields.u32("batch", 1..=256).unwrap_or(4) as usize;
     let goal = goal?;
+    if goal.seek == Seek::Frontier && budget.gain.is_some() {
+        let problem = fields.error("budget", "`gain` is about the objective, not a frontier");
+        problem.hint("leave `gain` out, or seek the optimum");
+    }
     let frontier = frontier.or(goal.seek.frontier_default());
     let proof = Proof { confidence: goal.confidence, fresh_max, certificate, frontier };
     let space = SearchSpace {
@@ -415,8 +419,10 @@ fn read_budget(fields: &mut Fields<'_, '_>) -> (Budget, u32, Option<u32>) {
     if wall == Some(Span::ZERO) {
         budget.error("wall", "`wall` leaves no time at all").hint("leave it out for no limit");
     }
+    let requests = budget.f64("requests", Bounds::between(1.0, 1e15)).map(|most| most as u64);
+    let gain = budget.f64("gain", Bounds::above(0.0, 1.0));
     budget.finish();
-    (Budget { evaluations, wall }, certificate, frontier)
+    (Budget { evaluations, wall, requests, gain }, certificate, frontier)
 }
 
 /// What the length of a run depends on.

@@ -301,6 +301,18 @@ impl Evaluator for SimulatedEvaluator<'_> {
         self.version
     }
 
+    fn requests(&self, seed: u64) -> u64 {
+        let World { plan, drawn, .. } = &self.world;
+        let of_part = |part: usize| match drawn {
+            Some(end) => {
+                let offered = plan.workload(part).0.offered();
+                (offered.requests_per_s_mean * end.as_secs()) as u64
+            }
+            None => self.trace(seed, part).get().map_or(0, |trace| trace.arrival.len() as u64),
+        };
+        (0..plan.runs_per_seed()).map(of_part).sum()
+    }
+
     fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
         self.run_all(jobs, |_| None, (stop, done));
     }

@@ -155,13 +155,18 @@ impl Seek {
     }
 }
 
-/// When a search stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When a search stops: as soon as one of these is spent.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
     /// Candidates simulated in the search, without the fresh-seed runs of the winners.
     pub evaluations: u32,
     /// Wall time of the search phase of one process; `None`: no limit.
     pub wall: Option<Span>,
+    /// Requests of all runs of the search; `None`: no limit.
+    pub requests: Option<u64>,
+    /// It goes on while one more evaluation is expected to make the objective better by this
+    /// share of it, in (0, 1); `None`: as long as the budget lasts.
+    pub gain: Option<f64>,
 }
 
 impl Default for Seeds {
@@ -185,7 +190,7 @@ impl Proof {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { evaluations: 60, wall: None }
+        Self { evaluations: 60, wall: None, requests: None, gain: None }
     }
 }
 

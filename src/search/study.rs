@@ -252,6 +252,15 @@ impl Study {
         })
     }
 
+    /// The requests of all runs of the search.
+    fn requests_so_far(&self, evaluator: &dyn Evaluator) -> u64 {
+        let seeds = self.space.seeds.of_search();
+        let met = |at: usize| self.state.trials.iter().filter(|t| t.runs.len() > at).count() as u64;
+        let each = seeds.iter().enumerate().map(|(at, &seed)| (met(at), seed));
+        let begun = each.filter(|(runs, _)| *runs > 0);
+        begun.map(|(runs, seed)| runs * evaluator.requests(seed)).sum()
+    }
+
     fn report(&self, observer: &mut dyn Observer) {
         let state = &self.state;
         let is_start = state.trials.len() < propose::start_count(&self.space);
@@ -277,9 +286,17 @@ impl Study {
         if budget.wall.is_some_and(|wall| (limits.elapsed)() >= wall) {
             return self.record(&Entry::Searched { why: SearchEnd::Wall });
         }
+        let spent = |most: u64| self.requests_so_far(evaluator) >= most;
+        if budget.requests.is_some_and(spent) {
+            return self.record(&Entry::Searched { why: SearchEnd::Requests });
+        }
         let (batch, history) = (self.state.batches, &self.state.trials);
         let foresight = Foresight::from(evaluator);
         let sight = Sight { space: &self.space, history, batch, foresight };
+        let expected = budget.gain.and_then(|_| sight.gain(self.proposer.as_ref()));
+        if expected.zip(budget.gain).is_some_and(|(expected, least)| expected < least) {
+            return self.record(&Entry::Searched { why: SearchEnd::Gain });
+        }
         let proposals = sight.next_batch(self.proposer.as_ref());
         if proposals.is_empty() {
             return self.record(&Entry::Searched { why: SearchEnd::Exhausted });

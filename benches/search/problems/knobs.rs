@@ -65,7 +65,7 @@ pub fn space(name: &str, knobs: Vec<Knob>, constraints: &[&str]) -> SearchSpace 
         show: Vec::new(),
         pareto: vec![metric("ttft_p99_ms"), metric("cost_per_hour")],
         seeds: Seeds { base: 1, search: 4, verify: 16 },
-        budget: Budget { evaluations: 240, wall: None },
+        budget: Budget { evaluations: 240, ..Budget::default() },
         proof: Proof::default(),
         batch: 4,
     }

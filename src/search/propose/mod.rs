@@ -87,6 +87,12 @@ pub trait Proposer: std::fmt::Debug + Send {
 
     /// Candidates to try next.
     fn propose(&self, ask: &Ask<'_>) -> Vec<Candidate>;
+
+    /// By which share of itself the best candidate that could be proposed is expected to make the
+    /// objective better; `None` where the proposer expects nothing in particular.
+    fn gain(&self, _ask: &Ask<'_>) -> Option<f64> {
+        None
+    }
 }
 
 /// The proposers that can be asked for by name.
@@ -204,6 +210,13 @@ impl<'a> Sight<'a> {
         self.extend(&random::Mutation, size, &mut proposals);
         self.extend(&random::Random, size, &mut proposals);
         proposals
+    }
+
+    /// What one more evaluation is expected to gain, as a share of the objective; `None` before the
+    /// end of the start, and where `proposer` does not know.
+    pub fn gain(&self, proposer: &dyn Proposer) -> Option<f64> {
+        let has_begun = self.history.len() >= start_count(self.space);
+        has_begun.then(|| proposer.gain(&self.ask(&[], 1))).flatten()
     }
 
     /// The next points of the start.

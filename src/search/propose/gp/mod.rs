@@ -88,6 +88,27 @@ impl Proposer for Gp {
         }
         proposed
     }
+
+    fn gain(&self, ask: &Ask<'_>) -> Option<f64> {
+        let surrogates = self.surrogates(ask)?;
+        let mut rng = Rng::new(ask.space.seeds.base, Stream::Surrogates, ask.batch * 1024 + 1023);
+        let mut fresh = Fresh::new(ask);
+        let mut pool = drawn(ask, &surrogates, &fresh, &mut rng);
+        let next = next(ask, &surrogates, &mut pool, &mut fresh, &mut rng);
+        let Some(next) = next else { return Some(0.0) };
+        let known = known(ask, surrogates.outlook, &next.candidate);
+        let gain = surrogates.criterion(&next.point, known).exp();
+        // On a log scale a small gain is a share already.
+        let unit = if surrogates.outlook.log { 1.0 } else { best_objective(ask)?.abs() };
+        Some(gain / unit.max(f64::MIN_POSITIVE))
+    }
+}
+
+/// The objective that `gain` is a share of: the best feasible one so far, or else the nearest to
+/// it.
+fn best_objective(ask: &Ask<'_>) -> Option<f64> {
+    let best = ranking(ask.space, ask.history);
+    best.into_iter().find_map(|index| ask.history[index].score.objective)
 }
 
 impl Gp {
