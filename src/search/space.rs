@@ -1,5 +1,6 @@
 //! A search space: which knobs may move where, what is wanted, and how long to look.
 
+use super::alike::Alike;
 use super::candidate::{Candidate, KnobValue};
 use super::metric::{Figures, MetricName};
 use super::objective::{Constraint, FitnessWeights, Objective};
@@ -17,6 +18,8 @@ pub struct SearchSpace {
     pub require: Vec<Relation>,
     /// Knobs that matter only up to a common factor, by index (the weights of scorers).
     pub scale_groups: Vec<Vec<usize>>,
+    /// Values of knobs that no run can tell apart; the knobs are in no required relation.
+    pub alike: Vec<Alike>,
     /// What is wanted.
     pub objective: Objective,
     /// What must hold.
@@ -249,7 +252,7 @@ impl SearchSpace {
     /// Adds the figures that only the space can tell (the fitness under its weights).
     pub fn complete(&self, figures: &mut Figures) {
         if let Some(weights) = &self.fitness {
-            figures.set("fitness", weights.fitness(figures));
+            weights.complete(figures);
         }
     }
 }
@@ -353,6 +356,7 @@ pub(crate) mod tests {
             knobs,
             require: vec![],
             scale_groups: vec![],
+            alike: vec![],
             objective: Objective {
                 direction: Direction::Minimize,
                 metric: metric("cost_per_hour"),
