@@ -111,7 +111,8 @@ fn a_comparison_of_studies_has_what_a_fitness_is_made_of() {
 
 #[test]
 fn each_scenario_has_its_fitness_and_figures() {
-    let scenarios = "scenarios:\n  calm: {weight: 9}\n  crowd: {weight: 1, burst: {at: 5s, for: 5s, factor: 3}}\n";
+    let scenarios = "scenarios:\n  calm: {weight: 9}\n  \
+                     crowd: {weight: 1, burst: {at: 5s, for: 5s, factor: 3}}\n";
     let goal = "objective: {maximize: fitness@crowd, subject_to: [fitness@each >= 1], weights:";
     let space = SPACE.replace("objective: {maximize: fitness, weights:", goal) + scenarios;
     let (folder, _) = searched(&space);

@@ -166,3 +166,57 @@ impl<'a> Given<'a> {
         !turned && from.is_none_or(|from| from.as_text() == Some("decision"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::propose::descent::{STEP, stepped};
+    use crate::search::space::tests::{knob, space};
+
+    /// Whole numbers from `low` to `high` that are alike as `which` says.
+    fn numbers((low, high, step): (i64, i64, i64), which: Which) -> SearchSpace {
+        let mut space = space(vec![knob("a", Domain::Int { low, high, step, log: false })]);
+        space.alike = vec![Alike { knob: 0, which }];
+        space
+    }
+
+    fn forms(space: &SearchSpace, values: &[i64]) -> Vec<f64> {
+        let form = |&value: &i64| Candidate::canonical(space, vec![KnobValue::Int(value)]);
+        values.iter().filter_map(|value| form(value).number(0)).collect()
+    }
+
+    #[test]
+    fn the_longest_of_those_that_end_together_stands_for_them() {
+        let space = numbers((0, 50, 2), Which::Begun(Side::Number(15.0)));
+        assert_eq!(
+            forms(&space, &[0, 2, 14, 16, 30, 32, 46, 50]),
+            [0.0, 14.0, 14.0, 30.0, 30.0, 44.0, 50.0, 50.0]
+        );
+    }
+
+    #[test]
+    fn the_templates_own_value_stands_for_those_like_it() {
+        let mut space = numbers((0, 50, 1), Which::Begun(Side::Number(15.0)));
+        space.knobs[0].start = Some(KnobValue::Int(20));
+        assert_eq!(forms(&space, &[15, 16, 20, 30, 31]), [15.0, 20.0, 20.0, 20.0, 45.0]);
+    }
+
+    #[test]
+    fn a_limit_out_of_reach_is_none() {
+        let which = Which::OutOfReach(Side::Number(25.0));
+        let space = numbers((0, 50, 1), which.clone());
+        assert_eq!(forms(&space, &[0, 1, 24, 25, 50]), [0.0, 1.0, 24.0, 0.0, 0.0]);
+        let space = numbers((10, 50, 10), which);
+        assert_eq!(forms(&space, &[10, 20, 30, 50]), [10.0, 20.0, 30.0, 30.0]);
+    }
+
+    #[test]
+    fn a_step_leads_to_another_candidate_where_there_is_one() {
+        let space = numbers((0, 60, 1), Which::Begun(Side::Number(20.0)));
+        let base = Candidate::canonical(&space, vec![KnobValue::Int(40)]);
+        let step = |share| stepped(&space, &base, 0, share).and_then(|found| found.number(0));
+        assert_eq!((step(-STEP), step(STEP)), (Some(20.0), Some(60.0)));
+        let base = Candidate::canonical(&space, vec![KnobValue::Int(60)]);
+        assert_eq!(stepped(&space, &base, 0, STEP), None);
+    }
+}

@@ -310,6 +310,7 @@ pub(super) fn duration(microseconds: i64) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::search::alike::Which;
     use crate::search::objective::{Bound, Direction};
     use crate::search::relation::{Relation, Side, Sign};
     use proptest::prelude::*;
@@ -425,10 +426,10 @@ pub(crate) mod tests {
     }
 
     /// Spaces of one to seven knobs, the later ones possibly conditional on the first, and
-    /// floats possibly in one scale group.
+    /// floats possibly in one scale group and whole numbers possibly alike.
     pub fn any_space() -> impl Strategy<Value = SearchSpace> {
         let knobs = prop::collection::vec((any_domain(), any::<bool>()), 0..7);
-        (knobs, any::<bool>()).prop_map(|(domains, grouped)| {
+        (knobs, any::<bool>(), 0..3, 1..300_i32).prop_map(|(domains, grouped, kind, number)| {
             let mut knobs = vec![knob("switch", choice(&["off", "on"]))];
             for (index, (domain, conditional)) in domains.into_iter().enumerate() {
                 let mut knob = knob(&format!("knob{index}"), domain);
@@ -444,6 +445,19 @@ pub(crate) mod tests {
             if grouped && group.len() > 1 {
                 space.scale_groups = vec![group];
             }
+            let which = |number| match kind {
+                1 => Some(Which::Begun(number)),
+                2 => Some(Which::OutOfReach(number)),
+                _ => None,
+            };
+            let counts = |&knob: &usize| matches!(space.knobs[knob].domain, Domain::Int { .. });
+            space.alike = (0..space.knobs.len())
+                .filter(counts)
+                .filter_map(|knob| {
+                    let which = which(Side::Number(f64::from(number)))?;
+                    Some(Alike { knob, which })
+                })
+                .collect();
             space
         })
     }
