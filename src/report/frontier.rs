@@ -8,6 +8,7 @@ use super::number::{exact, figure, plural};
 use super::study::StudyReport;
 use super::table::Table;
 use crate::search::pareto::{self, ParetoPoint, Retest};
+use crate::search::{MetricName, score};
 
 impl StudyReport<'_> {
     /// The frontier for people: the feasible points that no other beats, with what fresh seeds say
@@ -24,14 +25,20 @@ impl StudyReport<'_> {
     }
 
     fn frontier_table(&self, points: &[&ParetoPoint], knee: Option<usize>) -> String {
-        let columns = self.space.pareto.len();
-        let axes = self.space.pareto.iter().map(ToString::to_string);
+        let besides = self.besides_axes();
+        let columns = self.space.pareto.len() + besides.len();
+        let axes = self.space.pareto.iter().chain(besides.iter().copied()).map(ToString::to_string);
         let header = std::iter::once("trial".to_owned()).chain(axes);
         let header = header.chain(["fresh seeds", "standing", "knobs"].map(str::to_owned));
         let mut table = Table::new(header).words(columns + 2).words(columns + 3);
         for point in points {
             let trial = &self.state.trials[point.trial];
-            let values = (0..columns).map(|axis| self.value(point, axis));
+            let values = (0..self.space.pareto.len()).map(|axis| self.value(point, axis));
+            let besides = besides.iter().map(|metric| {
+                let mean = self.mean_of(point, metric.as_str());
+                mean.map_or("-".to_owned(), |mean| figure(metric.as_str(), mean))
+            });
+            let values = values.chain(besides);
             let row = std::iter::once(point.trial.to_string()).chain(values);
             let mut standing = match point.retest {
                 Retest::Untested => "not re-tested".to_owned(),
@@ -47,6 +54,21 @@ impl StudyReport<'_> {
             table.row(row.chain([seeds, standing, self.knob_line(&trial.candidate)]));
         }
         table.to_text()
+    }
+
+    /// The figures that tables show besides the axes.
+    fn besides_axes(&self) -> Vec<&MetricName> {
+        let shown = self.space.show.iter();
+        shown.filter(|metric| !self.space.pareto.contains(metric)).collect()
+    }
+
+    /// The mean of a figure of a point: on its fresh seeds where it met any, else in the search.
+    fn mean_of(&self, point: &ParetoPoint, name: &str) -> Option<f64> {
+        let met = self.state.met().into_iter().find(|met| met.trial == point.trial);
+        match met.filter(|_| point.fresh_seeds > 0) {
+            Some(met) => score::mean(&met.runs, name),
+            None => self.state.trials[point.trial].mean(name),
+        }
     }
 
     /// The value of a point on an axis, with its interval where fresh seeds differ.
@@ -95,6 +117,8 @@ impl StudyReport<'_> {
         let axes = self.space.pareto.iter().flat_map(|axis| {
             ["", "_low_95", "_high_95", "_in_search"].map(|end| format!("{axis}{end}"))
         });
+        let besides = self.besides_axes();
+        let axes = axes.chain(besides.iter().map(ToString::to_string));
         let knobs = self.space.knobs.iter().map(|knob| knob.path.clone());
         let mut table = Table::new(fixed.map(str::to_owned).into_iter().chain(axes).chain(knobs));
         for point in self.state.pareto(self.space) {
@@ -117,6 +141,10 @@ impl StudyReport<'_> {
                     exact(point.searched[axis]),
                 ]
             });
+            let besides = besides.iter().map(|metric| {
+                self.mean_of(&point, metric.as_str()).map_or_else(String::new, exact)
+            });
+            let values = values.chain(besides);
             let knobs =
                 (0..self.space.knobs.len()).map(|index| self.knob_value(&trial.candidate, index));
             table.row(fixed.into_iter().chain(values).chain(knobs));
@@ -156,6 +184,11 @@ impl StudyReport<'_> {
             .intervals
             .iter()
             .map(|interval| json!({ "low_95": interval.low, "high_95": interval.high }));
+        let besides = self
+            .besides_axes()
+            .into_iter()
+            .map(|metric| (metric.to_string(), json!(self.mean_of(point, metric.as_str()))));
+        let besides: Map<String, Value> = besides.collect();
         json!({
             "trial": point.trial,
             "on_frontier": point.is_on_frontier(),
@@ -166,6 +199,7 @@ impl StudyReport<'_> {
             "values": by_axis(&mut point.values.iter().map(|value| json!(value))),
             "intervals": by_axis(intervals),
             "in_search": by_axis(&mut point.searched.iter().map(|value| json!(value))),
+            "figures": besides,
             "knobs": trial.candidate.to_json(self.space),
         })
     }

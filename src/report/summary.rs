@@ -55,6 +55,7 @@ impl StudyReport<'_> {
         let name = self.space.objective.metric.as_str();
         if let Some(value) = winning.score.objective.filter(|_| name != "cost_per_hour") {
             let _ = writeln!(text, "  {name}: {} on fresh seeds", figure(name, value));
+            text.push_str(&self.parts_text(&winning.runs));
         }
         let mut knobs = Table::new(["knob", "value"]);
         for (path, value) in winner.candidate.labels(self.space) {
@@ -70,6 +71,19 @@ impl StudyReport<'_> {
             self.promises_table(winner, winning).to_text().trim_end_matches('\n')
         );
         text
+    }
+
+    /// What the fitness of `runs` is made of; empty where the objective is another figure.
+    fn parts_text(&self, runs: &[Run]) -> String {
+        let (metric, weights) = (self.space.objective.metric.as_str(), &self.space.fitness);
+        let (Some(weights), Some(place)) = (weights, metric.strip_prefix("fitness")) else {
+            return String::new();
+        };
+        let part = |name: &str| {
+            let mean = score::mean(runs, &format!("{name}{place}"));
+            format!("{name}{place} {}", mean.map_or("-".to_owned(), |mean| figure(name, mean)))
+        };
+        format!("  of {}\n", weights.figures().map(part).collect::<Vec<_>>().join(", "))
     }
 
     fn promises_table(&self, trial: &Trial, met: &Verification) -> Table {

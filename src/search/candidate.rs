@@ -25,8 +25,9 @@ pub struct Candidate {
 
 impl Candidate {
     /// The canonical form of `values`, one per knob and each in its domain: inactive knobs rest,
-    /// floats have six significant digits, and each group that matters only up to a factor is
-    /// scaled up until its first knob meets its upper bound.
+    /// floats have six significant digits, each group that matters only up to a factor is scaled
+    /// up until its first knob meets its upper bound, and one value stands for all that are
+    /// [`Alike`](super::alike::Alike).
     pub fn canonical(space: &SearchSpace, values: Vec<KnobValue>) -> Self {
         let mut candidate = Self { values };
         for index in 0..space.knobs.len() {
@@ -46,6 +47,10 @@ impl Candidate {
             if group.iter().all(|&index| active[index]) {
                 candidate.scale(space, group);
             }
+        }
+        for alike in space.alike.iter().filter(|alike| active[alike.knob]) {
+            let value = alike.representative(space, &candidate);
+            candidate.values[alike.knob] = value;
         }
         candidate
     }

@@ -5,7 +5,7 @@
 //! 1. one instance less, for each count of instances;
 //! 2. every other knob that matters one step down and one step up: a count of instances by one,
 //!    another number by [`STEP`] of its axis and at least to the
-//!    next value; a choice to each of its other options;
+//!    next value that is not alike; a choice to each of its other options;
 //! 3. where fewer instances are always cheaper: one instance less and one more step of any knob.
 //!
 //! They meet the seeds of the search in that order, racing against the winner, until
@@ -16,7 +16,7 @@ use super::candidate::{Candidate, KnobValue, six_digits};
 use super::evaluate::{Foresight, Run};
 use super::fresh::{EQUAL, Finding, Verification, differences, is_steady};
 use super::propose::descent::STEP;
-use super::propose::descent::{costs_instances, moved, one_less};
+use super::propose::descent::{costs_instances, one_less, stepped};
 use super::race::Race;
 use super::space::{Domain, SearchSpace};
 use super::state::{StudyState, Trial, ranking};
@@ -99,7 +99,11 @@ fn one_step(space: &SearchSpace, base: &Candidate) -> Vec<Candidate> {
             (Domain::Int { step, .. }, KnobValue::Int(count)) if knob.counts_instances => {
                 [count - step, count + step].map(KnobValue::Int).to_vec()
             }
-            (domain, _) => [-STEP, STEP].map(|share| moved(domain, value, share)).to_vec(),
+            _ => {
+                let shares = [-STEP, STEP].into_iter();
+                found.extend(shares.filter_map(|share| stepped(space, base, index, share)));
+                continue;
+            }
         };
         let values = values.into_iter().filter(|&v| v != value && knob.domain.contains(v));
         found.extend(values.map(|other| base.with(space, index, other)));

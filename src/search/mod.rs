@@ -10,6 +10,7 @@
 //! and of the trials journalled so far, never of a clock, a thread or hidden state. To resume is
 //! to read the journal and go on.
 
+pub mod alike;
 pub mod batch;
 pub mod cache;
 pub mod candidate;
@@ -53,6 +54,7 @@ pub mod study;
 pub mod template;
 mod verify;
 
+pub use alike::{Alike, Which};
 pub use cache::RunCache;
 pub use candidate::{Candidate, KnobValue};
 pub use capacity::{capacities, capacity_rps};

@@ -2,7 +2,7 @@
 
 use super::candidate::six_digits;
 use super::metric::{Figures, MetricName};
-use super::scenarios::Scope;
+use super::scenarios::{EACH, Scope};
 use crate::config::nearest;
 
 /// Which way.
@@ -214,9 +214,37 @@ impl FitnessWeights {
     /// The weighted sum. A figure that is absent counts nothing: no latency was kept where
     /// nothing was answered.
     pub fn fitness(&self, figures: &Figures) -> f64 {
+        self.sum(|name| figures.get(name))
+    }
+
+    /// The figures that it is made of, by name; those of weight 0 left out.
+    pub fn figures(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.weights.iter().filter(|(_, weight)| *weight > 0.0).map(|&(index, _)| KEYS[index].1)
+    }
+
+    /// Adds the fitness of `figures`, and where they are of several scenarios that of each and
+    /// the worst.
+    pub fn complete(&self, figures: &mut Figures) {
+        let places = figures.iter().filter_map(|(name, _)| name.split_once('@'));
+        let places: std::collections::BTreeSet<String> =
+            places.map(|(_, place)| place.to_owned()).filter(|place| place != EACH).collect();
+        let of_one = |place: &str| self.sum(|name| figures.get(&in_place(name, place)));
+        let of_each: Vec<(&String, f64)> =
+            places.iter().map(|place| (place, of_one(place))).collect();
+        let plain = self.fitness(figures);
+        figures.set("fitness", plain);
+        for &(place, fitness) in &of_each {
+            figures.set(&in_place("fitness", place), fitness);
+        }
+        if let Some(worst) = of_each.iter().map(|&(_, fitness)| fitness).reduce(f64::min) {
+            figures.set(&in_place("fitness", EACH), worst);
+        }
+    }
+
+    fn sum(&self, figure: impl Fn(&str) -> Option<f64>) -> f64 {
         let component = |index: usize| -> f64 {
             let (_, name, half) = KEYS[index];
-            let Some(value) = figures.get(name) else { return 0.0 };
+            let Some(value) = figure(name) else { return 0.0 };
             match half {
                 Some(half) => value / (value + half),
                 None => 1.0 / (1.0 + value / self.latency_scale_ms),
@@ -224,6 +252,11 @@ impl FitnessWeights {
         };
         self.weights.iter().map(|&(index, weight)| weight * component(index)).sum()
     }
+}
+
+/// The name of a figure of one scenario.
+fn in_place(name: &str, place: &str) -> String {
+    format!("{name}@{place}")
 }
 
 #[cfg(test)]

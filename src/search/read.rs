@@ -14,7 +14,7 @@ use super::setting::{fleet_names, largest, pleasant_interval, setting};
 use super::simulated::{SimulatedEvaluator, World};
 use super::space::{Budget, Proof, SearchSpace, Seeds, Seek};
 use super::template::Template;
-use super::{batch, read_goal, read_knobs};
+use super::{alike, batch, read_goal, read_knobs};
 use crate::base::Span;
 use crate::config::{Bounds, DAY, Defaults, Fields, Node, Position, Problems, Value, parse};
 use crate::policy::{PolicyBundle, read_bundle};
@@ -317,7 +317,7 @@ fn read_parts(
     let scope = Scope { classes: classes.as_deref(), scenarios: &names };
     let goal = read_goal::read(fields, scope);
     let pareto = read_goal::read_pareto(fields, scope, goal.as_ref());
-    let show = read_goal::read_show(fields, scope);
+    let mut show = read_goal::read_show(fields, scope);
     let (seeds, fresh_max) = read_seeds(fields);
     let (budget, certificate, frontier) = read_budget(fields);
     let batch = fields.u32("batch", 1..=256).unwrap_or(4) as usize;
@@ -326,13 +326,17 @@ fn read_parts(
         let problem = fields.error("budget", "`gain` is about the objective, not a frontier");
         problem.hint("leave `gain` out, or seek the optimum");
     }
+    goal.show_parts(&pareto, scope, &mut show);
     let frontier = frontier.or(goal.seek.frontier_default());
     let proof = Proof { confidence: goal.confidence, fresh_max, certificate, frontier };
+    let template = template.map(|template| &template.node);
+    let alike = template.map(|node| alike::read(node, &knobs.list, &require)).unwrap_or_default();
     let space = SearchSpace {
         name,
         knobs: knobs.list,
         require,
         scale_groups: knobs.scale_groups,
+        alike,
         objective: goal.objective,
         constraints: goal.constraints,
         seek: goal.seek,

@@ -44,14 +44,37 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, scope: Scope) -> Option<Goal> {
     let confidence = goal.f64("confidence", CONFIDENCE);
     goal.finish();
     let metric = metric?;
-    let uses = |metric: &MetricName| metric.as_str() == FITNESS;
-    let wanted = uses(&metric) || constraints.iter().any(|constraint| uses(&constraint.metric));
+    let wanted =
+        is_fitness(&metric) || constraints.iter().any(|constraint| is_fitness(&constraint.metric));
     if wanted && fitness.is_none() && node.entry("weights").is_none() {
         fields.problems().error(node.at, "`fitness` needs weights").hint(WEIGHTS_HINT);
     }
     let confidence = confidence.unwrap_or(Proof::default().confidence);
     let objective = Objective { direction, metric };
     Some(Goal { objective, constraints, fitness, seek, confidence })
+}
+
+/// Whether `metric` is the fitness, of one scenario or of all.
+fn is_fitness(metric: &MetricName) -> bool {
+    metric.as_str().split('@').next() == Some(FITNESS)
+}
+
+impl Goal {
+    /// Adds to `show` what each fitness that is wanted, promised, an axis of `pareto` or shown is
+    /// made of: large differences of a figure are small ones of the fitness.
+    pub fn show_parts(&self, pareto: &[MetricName], scope: Scope, show: &mut Vec<MetricName>) {
+        let Some(weights) = &self.fitness else { return };
+        let promised = self.constraints.iter().map(|constraint| &constraint.metric);
+        let told = std::iter::once(&self.objective.metric).chain(promised).chain(pareto);
+        let told: Vec<MetricName> = told.chain(show.iter()).cloned().collect();
+        for metric in told.iter().filter(|metric| is_fitness(metric)) {
+            let place = metric.as_str().strip_prefix(FITNESS).unwrap_or_default();
+            for part in weights.figures() {
+                let part = MetricName::parse(&format!("{part}{place}"), scope);
+                show.extend(part.ok().filter(|part| !told.contains(part)));
+            }
+        }
+    }
 }
 
 /// Below it is no evidence, above it no number of seeds would do.
@@ -158,7 +181,7 @@ pub(super) fn read_pareto(
         let Some(axis) = read_metric(item, scope, problems) else { continue };
         if axes.contains(&axis) {
             problems.error(item.at, format!("axis `{axis}` appears twice")).label("once is enough");
-        } else if axis.as_str() == FITNESS && goal.is_some_and(|goal| goal.fitness.is_none()) {
+        } else if is_fitness(&axis) && goal.is_some_and(|goal| goal.fitness.is_none()) {
             problems.error(item.at, "`fitness` needs weights").hint(WEIGHTS_HINT);
         } else {
             axes.push(axis);

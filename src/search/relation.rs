@@ -67,7 +67,8 @@ impl Relation {
 }
 
 impl Side {
-    fn value(&self, space: &SearchSpace, candidate: &Candidate) -> Option<f64> {
+    /// Its number; `None` where its knob does not matter.
+    pub(super) fn value(&self, space: &SearchSpace, candidate: &Candidate) -> Option<f64> {
         match *self {
             Self::Number(number) => Some(number),
             Self::Knob { factor, knob } => {

@@ -1,5 +1,6 @@
 //! A search space: which knobs may move where, what is wanted, and how long to look.
 
+use super::alike::Alike;
 use super::candidate::{Candidate, KnobValue};
 use super::metric::{Figures, MetricName};
 use super::objective::{Constraint, FitnessWeights, Objective};
@@ -17,6 +18,8 @@ pub struct SearchSpace {
     pub require: Vec<Relation>,
     /// Knobs that matter only up to a common factor, by index (the weights of scorers).
     pub scale_groups: Vec<Vec<usize>>,
+    /// Values of knobs that no run can tell apart; the knobs are in no required relation.
+    pub alike: Vec<Alike>,
     /// What is wanted.
     pub objective: Objective,
     /// What must hold.
@@ -254,7 +257,7 @@ impl SearchSpace {
     /// Adds the figures that only the space can tell (the fitness under its weights).
     pub fn complete(&self, figures: &mut Figures) {
         if let Some(weights) = &self.fitness {
-            figures.set("fitness", weights.fitness(figures));
+            weights.complete(figures);
         }
     }
 }
@@ -312,6 +315,7 @@ pub(super) fn duration(microseconds: i64) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::search::alike::Which;
     use crate::search::objective::{Bound, Direction};
     use crate::search::relation::{Relation, Side, Sign};
     use proptest::prelude::*;
@@ -358,6 +362,7 @@ pub(crate) mod tests {
             knobs,
             require: vec![],
             scale_groups: vec![],
+            alike: vec![],
             objective: Objective {
                 direction: Direction::Minimize,
                 metric: metric("cost_per_hour"),
@@ -426,10 +431,10 @@ pub(crate) mod tests {
     }
 
     /// Spaces of one to seven knobs, the later ones possibly conditional on the first, and
-    /// floats possibly in one scale group.
+    /// floats possibly in one scale group and whole numbers possibly alike.
     pub fn any_space() -> impl Strategy<Value = SearchSpace> {
         let knobs = prop::collection::vec((any_domain(), any::<bool>()), 0..7);
-        (knobs, any::<bool>()).prop_map(|(domains, grouped)| {
+        (knobs, any::<bool>(), 0..3, 1..300_i32).prop_map(|(domains, grouped, kind, number)| {
             let mut knobs = vec![knob("switch", choice(&["off", "on"]))];
             for (index, (domain, conditional)) in domains.into_iter().enumerate() {
                 let mut knob = knob(&format!("knob{index}"), domain);
@@ -445,6 +450,19 @@ pub(crate) mod tests {
             if grouped && group.len() > 1 {
                 space.scale_groups = vec![group];
             }
+            let which = |number| match kind {
+                1 => Some(Which::Begun(number)),
+                2 => Some(Which::OutOfReach(number)),
+                _ => None,
+            };
+            let counts = |&knob: &usize| matches!(space.knobs[knob].domain, Domain::Int { .. });
+            space.alike = (0..space.knobs.len())
+                .filter(counts)
+                .filter_map(|knob| {
+                    let which = which(Side::Number(f64::from(number)))?;
+                    Some(Alike { knob, which })
+                })
+                .collect();
             space
         })
     }

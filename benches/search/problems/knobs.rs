@@ -58,6 +58,7 @@ pub fn space(name: &str, knobs: Vec<Knob>, constraints: &[&str]) -> SearchSpace 
         knobs,
         require: Vec::new(),
         scale_groups: Vec::new(),
+        alike: Vec::new(),
         objective: Objective { direction: Direction::Minimize, metric: metric("cost_per_hour") },
         constraints: constraints.iter().map(constraint).collect(),
         seek: Seek::Optimum,

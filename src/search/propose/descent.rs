@@ -150,18 +150,32 @@ fn neighbours(space: &SearchSpace, base: &Candidate, fixed: bool) -> Vec<Candida
             continue;
         }
         let value = base.values()[index];
-        let moved: Vec<KnobValue> = match &knob.domain {
-            Domain::Choice { labels } => (0..labels.len()).map(KnobValue::Choice).collect(),
-            domain => [-STEP, STEP].iter().map(|step| moved(domain, value, *step)).collect(),
-        };
-        let moved = moved.into_iter().filter(|&other| other != value);
-        neighbours.extend(moved.map(|other| base.with(space, index, other)));
+        if let Domain::Choice { labels } = &knob.domain {
+            let others = (0..labels.len()).map(KnobValue::Choice).filter(|&other| other != value);
+            neighbours.extend(others.map(|other| base.with(space, index, other)));
+        } else {
+            neighbours.extend([-STEP, STEP].iter().filter_map(|s| stepped(space, base, index, *s)));
+        }
     }
     neighbours
 }
 
+/// `base` with knob `index`, a number, moved by `share` of its axis, or by as many times that as
+/// it takes to be another candidate; `None` where none lies there.
+pub(in crate::search) fn stepped(
+    space: &SearchSpace,
+    base: &Candidate,
+    index: usize,
+    share: f64,
+) -> Option<Candidate> {
+    let (domain, value) = (&space.knobs[index].domain, base.values()[index]);
+    let times = (1.0 / share.abs()).ceil() as u32;
+    let moves = (1..=times).map(|times| moved(domain, value, share * f64::from(times)));
+    moves.map(|other| base.with(space, index, other)).find(|other| other != base)
+}
+
 /// `value` moved by `share` of its axis, at least to its neighbour.
-pub(in crate::search) fn moved(domain: &Domain, value: KnobValue, share: f64) -> KnobValue {
+fn moved(domain: &Domain, value: KnobValue, share: f64) -> KnobValue {
     let far = cube::value_at(domain, cube::coordinate(domain, value) + share);
     match (domain, value) {
         (Domain::Int { low, high, step, .. }, KnobValue::Int(count)) if far == value => {
