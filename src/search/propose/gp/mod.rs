@@ -7,7 +7,7 @@
 //! changes to the best and from a trust region ([`region`]); the most promising are refined by
 //! small steps. Within a batch the surrogates believe their own expectations.
 //!
-//! Hyperparameters are found again whenever the history has grown by an eighth. They depend on
+//! Hyperparameters are found again whenever the history has grown by a fifth. They depend on
 //! the trials up to that point only, so whoever resumes a study finds the same ones.
 
 pub mod acquire;
@@ -51,7 +51,7 @@ const FITTED_MAX: usize = 128;
 /// The fewest trials worth a surrogate.
 const SEEN_MIN: usize = 3;
 /// Candidates drawn uniformly, as changes to the best, and around the incumbent.
-const POOL: (usize, usize, usize) = (900, 500, 700);
+const POOL: (usize, usize, usize) = (400, 300, 500);
 /// How many of the best are changed.
 const PARENTS: usize = 8;
 /// The candidates with the highest hopes stay in the pool for the rest of a batch.
@@ -164,7 +164,7 @@ impl Gp {
 fn milestone(count: usize) -> usize {
     let mut at = SEEN_MIN;
     loop {
-        let next = at + (at / 8).max(1);
+        let next = at + (at / 5).max(1);
         if next > count {
             return at;
         }
@@ -236,7 +236,8 @@ fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, fresh: &Fresh<'_>, rng: &mut Rn
         let side = region::side(ask.space, ask.history, start_count(ask.space));
         pool.extend(pool::around(ask.space, centre, (side, &scales), POOL.2, rng));
     }
-    pool.retain(|entry| fresh.is_new(&entry.candidate));
+    let is_new = |entry: &Entry| fresh.is_new(&entry.candidate);
+    let pool: Vec<Entry> = pool.into_par_iter().filter(is_new).collect();
     let hopeful = hopes(ask, surrogates, &pool).into_iter().take(SHORT_LIST);
     hopeful.map(|hope| hope.entry.clone()).collect()
 }
@@ -471,13 +472,13 @@ mod tests {
     }
 
     #[test]
-    fn hyperparameters_rest_on_the_same_trials_until_the_history_has_grown_by_an_eighth() {
+    fn hyperparameters_rest_on_the_same_trials_until_the_history_has_grown_by_a_fifth() {
         assert_eq!(milestone(3), 3);
         let marks: Vec<usize> = (80..100).map(milestone).collect();
         assert!(marks.windows(2).filter(|pair| pair[0] != pair[1]).count() <= 2, "{marks:?}");
         assert!(
             (3..2000)
-                .all(|count| milestone(count) <= count && 8 * count <= 9 * milestone(count) + 9)
+                .all(|count| milestone(count) <= count && 5 * count <= 6 * milestone(count) + 9)
         );
     }
 }
