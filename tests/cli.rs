@@ -149,7 +149,9 @@ fn a_search_finds_the_cheapest_fleet_and_says_why() {
     for words in ["WINNER", "per GPU-hour", "price:", "fresh seeds", "TRIED", "FRONTIER"] {
         assert!(ended.out.contains(words), "no {words} in:\n{}", ended.out);
     }
-    assert_eq!(ended.talk, "", "nothing is said where all is well and nobody watches");
+    let lines: Vec<&str> = ended.talk.lines().collect();
+    assert!(lines[0].starts_with("PLAN of space"), "{lines:?}");
+    assert_eq!(lines.len(), 6, "nothing but the plan is said where all is well: {lines:?}");
     let names: Vec<String> =
         files_of(&place.path("results/space")).into_iter().map(|(name, _)| name).collect();
     let wanted = [
@@ -439,7 +441,7 @@ fn a_reader_that_goes_away_is_no_error() {
     for line in [
         "completions bash",
         "run policy.yaml --rate 5 --duration 9s",
-        "search space.yaml",
+        "search space.yaml -q",
         "--help",
     ] {
         let mut child = place.start(line);

@@ -52,6 +52,8 @@ const FITTED_MAX: usize = 128;
 const SEEN_MIN: usize = 3;
 /// Candidates drawn uniformly, as changes to the best, and around the incumbent.
 const POOL: (usize, usize, usize) = (400, 300, 500);
+/// The same where a frontier is sought, which has many places to be improved.
+const POOL_OF_FRONTIER: (usize, usize, usize) = (900, 500, 700);
 /// How many of the best are changed.
 const PARENTS: usize = 8;
 /// The candidates with the highest hopes stay in the pool for the rest of a batch.
@@ -231,10 +233,11 @@ fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, fresh: &Fresh<'_>, rng: &mut Rn
     let best = parents_of(ask);
     let parents: Vec<&Candidate> =
         best.iter().take(PARENTS).map(|&index| &ask.history[index].candidate).collect();
-    let mut pool = pool::global(ask.space, &parents, (POOL.0, POOL.1), rng);
+    let size = if ask.space.seek == Seek::Frontier { POOL_OF_FRONTIER } else { POOL };
+    let mut pool = pool::global(ask.space, &parents, (size.0, size.1), rng);
     if let (Some(centre), Some(scales)) = (parents.first(), surrogates.length_scales()) {
         let side = region::side(ask.space, ask.history, start_count(ask.space));
-        pool.extend(pool::around(ask.space, centre, (side, &scales), POOL.2, rng));
+        pool.extend(pool::around(ask.space, centre, (side, &scales), size.2, rng));
     }
     let is_new = |entry: &Entry| fresh.is_new(&entry.candidate);
     let pool: Vec<Entry> = pool.into_par_iter().filter(is_new).collect();
