@@ -54,7 +54,9 @@ impl<'a> Odds<'a> {
             if column.is_empty() || is_constant(&column) {
                 let mean = column.first().copied().unwrap_or(0.0);
                 let alike = Place { mean, deviation: 0.0, spread: 0.0 };
-                places.iter_mut().for_each(|places| places.push((at, alike)));
+                for places in &mut places {
+                    places.push((at, alike));
+                }
                 continue;
             }
             let (points, replicates) = (points(space, &learnt), replicates(&learnt));
