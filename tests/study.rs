@@ -192,7 +192,7 @@ fn no_candidate_is_simulated_twice() {
     let folder = Folder::new();
     let space = space(SPACE);
     let (_, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, serving);
-    let mut hashes: Vec<u64> = state.trials.iter().map(|t| t.candidate.hash(&space)).collect();
+    let mut hashes: Vec<u64> = state.trials.iter().map(|t| t.candidate.hash()).collect();
     hashes.sort_unstable();
     hashes.dedup();
     assert!(hashes.len() == state.trials.len() && hashes.len() > 40);

@@ -48,7 +48,7 @@ impl Noisy<'_> {
 
     fn run(&self, job: &Job) -> Run {
         let (ttft, cost) = self.truth(&job.candidate);
-        let mut rng = Rng::new(job.seed ^ job.candidate.hash(self.space), Stream::Arrivals, 0);
+        let mut rng = Rng::new(job.seed ^ job.candidate.hash(), Stream::Arrivals, 0);
         let mut figures = Figures::default();
         figures.set("ttft_p99_ms", ttft * (self.noise * rng.normal()).exp());
         figures.set("cost_per_hour", cost * (self.cost_noise * rng.normal()).exp());

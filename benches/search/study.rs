@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use blis_opt::base::Span;
 use blis_opt::search::{
-    Candidate, Evaluator, Foretold, Job, Limits, Mode, NoObserver, ProposerKind, Run, Score,
-    SearchSpace, Seeds, Sink, Stop, Study, StudyOptions,
+    Candidate, Evaluator, Job, Limits, Mode, NoObserver, ProposerKind, Run, Score, SearchSpace,
+    Seeds, Sink, Stop, Study, StudyOptions,
 };
 
 use super::problems::{Problem, Truth};
@@ -151,7 +151,7 @@ impl Watched<'_> {
             log.fresh_runs += 1;
             return;
         }
-        let known = log.known.entry(job.candidate.hash(&self.space)).or_default();
+        let known = log.known.entry(job.candidate.hash()).or_default();
         known.push(run.clone());
         if known.len() == self.space.seeds.search as usize {
             log.met.push(Met::of(&self.space, &job.candidate, log.runs, known));
@@ -193,8 +193,12 @@ impl Evaluator for Watched<'_> {
         self.watch(jobs, done, |sink| self.problem.screen(jobs, stop, sink));
     }
 
-    fn foretell(&self, candidate: &Candidate) -> Foretold {
-        self.problem.foretell(candidate)
+    fn known_objective(&self, candidate: &Candidate) -> Option<f64> {
+        self.problem.known_objective(candidate)
+    }
+
+    fn hopeless(&self, candidate: &Candidate) -> Option<String> {
+        self.problem.hopeless(candidate)
     }
 }
 

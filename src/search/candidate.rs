@@ -16,6 +16,18 @@ pub enum KnobValue {
     Choice(usize),
 }
 
+impl KnobValue {
+    /// Its bits: equal values of one knob have equal ones.
+    pub fn bits(self) -> u64 {
+        match self {
+            Self::Int(value) => value.cast_unsigned(),
+            // Both zeros are one value.
+            Self::Float(value) => (value + 0.0).to_bits(),
+            Self::Choice(index) => index as u64,
+        }
+    }
+}
+
 /// One point of a search space. Two candidates that mean the same policy are equal: values that
 /// do not matter rest, and values that matter up to a factor are scaled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,8 +146,10 @@ impl Candidate {
     }
 
     /// A stable 64-bit name: equal candidates of one space have equal names, on any machine.
-    pub fn hash(&self, space: &SearchSpace) -> u64 {
-        fnv1a(self.to_json(space).to_string().as_bytes())
+    pub fn hash(&self) -> u64 {
+        let bytes: Vec<u8> =
+            self.values.iter().flat_map(|value| value.bits().to_le_bytes()).collect();
+        fnv1a(&bytes)
     }
 
     fn rounded(&self, space: &SearchSpace, index: usize) -> KnobValue {
@@ -185,10 +199,25 @@ fn value_of(domain: &Domain, json: &Json) -> Option<KnobValue> {
     domain.contains(value).then_some(value)
 }
 
-/// `value` rounded to six significant decimal digits.
+/// `value` rounded to six significant decimal digits: the number that those digits read as.
 pub(super) fn six_digits(value: f64) -> f64 {
-    // Decimal text is the one rounding that gives the same short number everywhere.
-    format!("{value:.5e}").parse().unwrap_or(value)
+    let size = value.abs();
+    if !(1e-9..1e15).contains(&size) {
+        return format!("{value:.5e}").parse().unwrap_or(value);
+    }
+    // Digits and powers of ten are exact here, so that only the last step rounds, as reading does.
+    let mut power = 1.0;
+    if size < 1e5 {
+        while size * power < 1e5 {
+            power *= 10.0;
+        }
+        (value * power).round() / power
+    } else {
+        while size / power >= 1e6 {
+            power *= 10.0;
+        }
+        (value / power).round() * power
+    }
 }
 
 /// FNV-1a, 64 bit: small, stable, and good enough to tell texts apart.
@@ -202,6 +231,7 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::search::space::tests::serving_space;
+    use proptest::prelude::*;
 
     fn candidate(router: usize, depth: f64, kv: f64) -> Candidate {
         let values = vec![
@@ -225,9 +255,8 @@ mod tests {
 
     #[test]
     fn weights_matter_up_to_a_factor_only() {
-        let space = serving_space();
         assert_eq!(candidate(1, 1.0, 2.0), candidate(1, 2.0, 4.0));
-        assert_eq!(candidate(1, 1.0, 2.0).hash(&space), candidate(1, 0.5, 1.0).hash(&space));
+        assert_eq!(candidate(1, 1.0, 2.0).hash(), candidate(1, 0.5, 1.0).hash());
         assert_eq!(candidate(1, 1.0, 2.0).values()[3], KnobValue::Float(10.0));
     }
 
@@ -256,6 +285,26 @@ mod tests {
         assert!(read(r#"{"pools.h100.instances": 33}"#).is_err());
         assert!(read(r#"{"pools.h100.instance": 13}"#).is_err());
         assert!(read(r#"{"routing.policy": "random"}"#).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn six_digits_are_those_that_text_has(digits in 1.0..10.0_f64, power in -20_i32..20) {
+            for value in [digits * 10.0_f64.powi(power), -digits * 10.0_f64.powi(power)] {
+                let rounded = six_digits(value);
+                let text: f64 = format!("{value:.5e}").parse().expect("a number");
+                prop_assert_eq!(rounded.to_bits(), text.to_bits());
+                prop_assert_eq!(six_digits(rounded).to_bits(), rounded.to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_six_digits_stays() {
+        assert_eq!(six_digits(0.0).to_bits(), 0.0_f64.to_bits());
+        assert_eq!(six_digits(f64::INFINITY), f64::INFINITY);
+        assert!(six_digits(f64::NAN).is_nan());
+        assert_eq!(six_digits(999_999.9).to_bits(), 1e6_f64.to_bits());
     }
 
     #[test]

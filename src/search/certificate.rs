@@ -118,11 +118,10 @@ fn settled(
     candidate: &Candidate,
     foresight: Foresight<'_>,
 ) -> Option<String> {
-    let foretold = foresight.of(candidate);
-    if foretold.hopeless.is_some() {
-        return foretold.hopeless;
+    if let Some(why) = foresight.hopeless(candidate) {
+        return Some(why);
     }
-    let (exact, held) = (foretold.objective?, winner.score.objective?);
+    let (exact, held) = (foresight.objective(candidate)?, winner.score.objective?);
     let above = space.objective.to_minimize(exact) - space.objective.to_minimize(held);
     let (name, exact) = (&space.objective.metric, six_digits(exact));
     (above >= -EQUAL * held.abs()).then(|| format!("{name} is {exact}, whatever happens"))

@@ -111,7 +111,7 @@ mod tests {
             }
             let again = decode(&space, &encode(&space, &candidate));
             prop_assert_eq!(&again, &candidate);
-            prop_assert_eq!(again.hash(&space), candidate.hash(&space));
+            prop_assert_eq!(again.hash(), candidate.hash());
             let json = candidate.to_json(&space);
             prop_assert_eq!(Candidate::from_json(&space, &json), Ok(candidate));
         }

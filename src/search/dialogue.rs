@@ -77,7 +77,7 @@ impl Question {
         scored["violations"] = json!(violations);
         json!({
             "knobs": self.candidate.to_json(space),
-            "hash": format!("{:016x}", self.candidate.hash(space)),
+            "hash": format!("{:016x}", self.candidate.hash()),
             "runs": runs,
             "score": scored,
         })

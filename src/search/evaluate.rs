@@ -43,15 +43,6 @@ pub type Sink<'a> = &'a (dyn Fn(usize, Run) + Sync);
 /// Whether to begin no further job.
 pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 
-/// What can be said of a candidate without simulating it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Foretold {
-    /// The objective's exact value, in its own unit, where it does not depend on the run.
-    pub objective: Option<f64>,
-    /// Why no run of it can keep the promises, where that is certain.
-    pub hopeless: Option<String>,
-}
-
 /// Asks an evaluator what it can tell without simulating.
 #[derive(Clone, Copy)]
 pub struct Foresight<'a>(Option<&'a dyn Evaluator>);
@@ -67,9 +58,14 @@ impl<'a> Foresight<'a> {
         Self(None)
     }
 
-    /// What can be told of `candidate`.
-    pub fn of(&self, candidate: &Candidate) -> Foretold {
-        self.0.map_or_else(Foretold::default, |evaluator| evaluator.foretell(candidate))
+    /// [`Evaluator::known_objective`].
+    pub fn objective(&self, candidate: &Candidate) -> Option<f64> {
+        self.0?.known_objective(candidate)
+    }
+
+    /// [`Evaluator::hopeless`].
+    pub fn hopeless(&self, candidate: &Candidate) -> Option<String> {
+        self.0?.hopeless(candidate)
     }
 }
 
@@ -99,9 +95,14 @@ pub trait Evaluator: Sync {
         0
     }
 
-    /// What is certain about `candidate` without simulating it; it costs microseconds.
-    fn foretell(&self, _candidate: &Candidate) -> Foretold {
-        Foretold::default()
+    /// The exact objective of `candidate`, in its own unit, where it does not depend on the run.
+    fn known_objective(&self, _candidate: &Candidate) -> Option<f64> {
+        None
+    }
+
+    /// Why no run of `candidate` can keep the promises, where that is certain.
+    fn hopeless(&self, _candidate: &Candidate) -> Option<String> {
+        None
     }
 }
 

@@ -6,18 +6,19 @@
 //! the offered rate with nothing but that are overloaded whatever else is decided.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
-use super::candidate::{Candidate, KnobValue};
-use super::evaluate::Foretold;
+use super::candidate::Candidate;
 use super::scenarios::Plan;
 use super::space::SearchSpace;
 use crate::policy::{Admission, Batching, Gateway, PolicyBundle, Pool};
 use crate::workload::WorkloadSpec;
 
-/// What decides about cost and capacity: whole rooms of a bundle, and single paths.
-const ROOMS: [&str; 2] = ["pools.", "batching."];
-const PATHS: [&str; 4] = ["autoscaling", "autoscaling.policy", "admission", "admission.policy"];
+/// What decides about the bill of a fleet that nobody changes.
+const BILL: [&str; 3] = ["pools.", "autoscaling", "autoscaling.policy"];
+/// What decides about its capacity.
+const CAPACITY: [&str; 6] =
+    ["pools.", "batching.", "autoscaling", "autoscaling.policy", "admission", "admission.policy"];
 /// Mean lengths come from draws; a fleet is overloaded when this share more arrives than it could
 /// bear.
 const MARGIN: f64 = 1.1;
@@ -25,14 +26,11 @@ const MARGIN: f64 = 1.1;
 /// Tells what is certain about the candidates of a space.
 #[derive(Debug)]
 pub struct Foreteller {
-    /// The knobs that decide.
-    knobs: Vec<usize>,
     load: Option<Load>,
-    /// Whether nothing befalls the fleet in any scenario and no figure rests on its timeline.
-    calm: bool,
-    objective: String,
-    /// What was told, by the values of the knobs that decide.
-    told: Mutex<BTreeMap<Vec<u64>, Foretold>>,
+    /// What the objective is of a fleet that nobody changes; `None` where runs decide.
+    bill: Option<Bill>,
+    bills: Answers<Option<f64>>,
+    overloads: Answers<Option<String>>,
 }
 
 /// A load that never changes.
@@ -44,50 +42,95 @@ struct Load {
     output_tokens: f64,
 }
 
-impl Foreteller {
-    /// Tells about candidates of `space` under `plan`.
-    pub fn new(space: &SearchSpace, plan: &Plan, calm: bool) -> Self {
+/// An objective that a fleet's size decides.
+#[derive(Clone, Copy, Debug)]
+enum Bill {
+    CostPerHour,
+    Instances,
+    Gpus,
+}
+
+/// Answers once given, by the values of the knobs that decide.
+#[derive(Debug)]
+struct Answers<T> {
+    knobs: Vec<usize>,
+    told: RwLock<BTreeMap<Vec<u64>, T>>,
+}
+
+impl<T: Clone> Answers<T> {
+    /// Of the knobs of `space` at `paths`, or below those that end in a dot.
+    fn new(space: &SearchSpace, paths: &[&str]) -> Self {
+        let is_at = |path: &str, decides: &&str| {
+            path == *decides || decides.ends_with('.') && path.starts_with(decides)
+        };
         let decides =
-            |path: &str| PATHS.contains(&path) || ROOMS.iter().any(|room| path.starts_with(room));
-        let knobs =
-            (0..space.knobs.len()).filter(|&index| decides(&space.knobs[index].path)).collect();
+            |index: &usize| paths.iter().any(|known| is_at(&space.knobs[*index].path, known));
+        Self { knobs: (0..space.knobs.len()).filter(decides).collect(), told: RwLock::default() }
+    }
+
+    fn of(&self, candidate: &Candidate, find: impl FnOnce() -> T) -> T {
+        let key: Vec<u64> =
+            self.knobs.iter().map(|&knob| candidate.values()[knob].bits()).collect();
+        let known = self.told.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let found = find();
+            let mut told = self.told.write().unwrap_or_else(PoisonError::into_inner);
+            told.insert(key, found.clone());
+            found
+        })
+    }
+}
+
+impl Foreteller {
+    /// Tells about candidates of `space` under `plan`. It is `calm` where nothing befalls the
+    /// fleet in any scenario and no figure rests on its timeline.
+    pub fn new(space: &SearchSpace, plan: &Plan, calm: bool) -> Self {
         let judged = (0..plan.runs_per_seed()).find(|&at| plan.has_to_be_stable(at));
+        let bill = match space.objective.metric.as_str() {
+            _ if !calm => None,
+            "cost_per_hour" => Some(Bill::CostPerHour),
+            "instances" => Some(Bill::Instances),
+            "gpus" => Some(Bill::Gpus),
+            _ => None,
+        };
         Self {
-            knobs,
             load: judged.and_then(|at| Load::of(plan.workload(at).0)),
-            calm,
-            objective: space.objective.metric.as_str().to_owned(),
-            told: Mutex::default(),
+            bill,
+            bills: Answers::new(space, &BILL),
+            overloads: Answers::new(space, &CAPACITY),
         }
     }
 
-    /// What is certain about `candidate`, whose bundle `read` gives; `None`: it has none.
-    pub fn of(
+    /// The objective of `candidate`, whose bundle `read` gives, where no run changes it.
+    pub fn objective(
         &self,
         candidate: &Candidate,
         read: impl FnOnce() -> Option<PolicyBundle>,
-    ) -> Foretold {
-        let key: Vec<u64> = self.knobs.iter().map(|&knob| bits(candidate.values()[knob])).collect();
-        let told = || self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = told().get(&key) {
-            return known.clone();
-        }
-        let found = read().map_or_else(Foretold::default, |bundle| self.tell(&bundle));
-        told().insert(key, found.clone());
-        found
+    ) -> Option<f64> {
+        let bill = self.bill?;
+        self.bills.of(candidate, || read().and_then(|bundle| bill.of(&bundle)))
     }
 
-    fn tell(&self, bundle: &PolicyBundle) -> Foretold {
-        let is_fixed = bundle.autoscaling.is_none();
+    /// Why `candidate`, whose bundle `read` gives, can never bear the load, where that is so.
+    pub fn hopeless(
+        &self,
+        candidate: &Candidate,
+        read: impl FnOnce() -> Option<PolicyBundle>,
+    ) -> Option<String> {
+        let load = self.load?;
+        self.overloads.of(candidate, || read().and_then(|bundle| overloaded(load, &bundle)))
+    }
+}
+
+impl Bill {
+    /// What `bundle` comes to, where nobody changes its fleet.
+    fn of(self, bundle: &PolicyBundle) -> Option<f64> {
         let gpus = |pool: &Pool| f64::from(pool.instances) * f64::from(pool.gpus_per_instance);
-        let objective = match self.objective.as_str() {
-            _ if !(self.calm && is_fixed) => None,
-            "cost_per_hour" => Some(bundle.cost_per_hour()),
-            "instances" => Some(f64::from(bundle.instances())),
-            "gpus" => Some(bundle.pools.iter().map(gpus).sum()),
-            _ => None,
-        };
-        Foretold { objective, hopeless: self.load.and_then(|load| overloaded(load, bundle)) }
+        bundle.autoscaling.is_none().then(|| match self {
+            Self::CostPerHour => bundle.cost_per_hour(),
+            Self::Instances => f64::from(bundle.instances()),
+            Self::Gpus => bundle.pools.iter().map(gpus).sum(),
+        })
     }
 }
 
@@ -137,18 +180,11 @@ fn overloaded(load: Load, bundle: &PolicyBundle) -> Option<String> {
     })
 }
 
-fn bits(value: KnobValue) -> u64 {
-    match value {
-        KnobValue::Int(value) => value.cast_unsigned(),
-        KnobValue::Float(value) => value.to_bits(),
-        KnobValue::Choice(index) => index as u64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Defaults, Problems};
+    use crate::search::candidate::KnobValue;
     use crate::search::evaluate::{Evaluator, Job};
     use crate::search::read::{SpaceFile, read_space};
     use crate::workload::spec::ClosedLoop;
@@ -173,20 +209,21 @@ mod tests {
         let (known, unstable) = (AtomicUsize::new(0), AtomicUsize::new(0));
         for count in 4..=14 {
             let candidate = with(count);
-            let told = evaluator.foretell(&candidate);
+            let (objective, hopeless) =
+                (evaluator.known_objective(&candidate), evaluator.hopeless(&candidate));
             let job = Job { candidate, seed: 42 };
             evaluator.evaluate(&[job], &|| false, &|_, run| {
-                assert_eq!(run.figures.get("cost_per_hour"), told.objective);
+                assert_eq!(run.figures.get("cost_per_hour"), objective);
                 known.fetch_add(1, Ordering::Relaxed);
-                if told.hopeless.is_some() {
-                    assert!(!run.stable, "{count} instances: {told:?}");
+                if hopeless.is_some() {
+                    assert!(!run.stable, "{count} instances: {hopeless:?}");
                     unstable.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         assert_eq!(known.into_inner(), 11);
         assert!(unstable.into_inner() >= 3, "the bound is of some use");
-        assert_eq!(evaluator.foretell(&with(13)).hopeless, None);
+        assert_eq!(evaluator.hopeless(&with(13)), None);
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Runs that are done in any order and told in theirs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-
-use rayon::prelude::*;
 
 use super::candidate::Candidate;
 use super::error::StudyError;
@@ -67,11 +65,23 @@ pub(super) fn evaluate(
     let order = Mutex::new(InOrder { waiting, next: 0, tell, error: None });
     let failed = AtomicBool::new(false);
     let stop = || stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
-    candidates.par_iter().enumerate().with_max_len(1).for_each(|(index, candidate)| {
-        if let Some(evaluated) = one(evaluator, candidate, course, &stop) {
-            let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
-            order.put(index, evaluated);
-            failed.store(order.error.is_some(), Ordering::Relaxed);
+    let next = AtomicUsize::new(0);
+    // Workers take the next candidate themselves, so that they begin in order: what is told is a
+    // prefix, and a long one does not wait behind short ones.
+    let work = || {
+        while !stop() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(candidate) = candidates.get(index) else { break };
+            if let Some(evaluated) = one(evaluator, candidate, course, &stop) {
+                let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
+                order.put(index, evaluated);
+                failed.store(order.error.is_some(), Ordering::Relaxed);
+            }
+        }
+    };
+    rayon::scope(|scope| {
+        for _ in 0..rayon::current_num_threads().min(candidates.len()) {
+            scope.spawn(|_| work());
         }
     });
     let order = order.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -79,31 +89,60 @@ pub(super) fn evaluate(
 }
 
 /// Sends one candidate on its course; `None` where it was stopped.
+///
+/// Who passes the first look mostly passes all. So threads that have nothing else to do begin what
+/// lies behind the next look, and it counts for nothing if that look says no.
 fn one(
     evaluator: &dyn Evaluator,
     candidate: &Candidate,
     course: Course<'_>,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Option<Evaluated> {
-    let mut runs: Vec<Run> = Vec::with_capacity(course.seeds.len());
-    for &look in course.looks {
+    let all = course.seeds.len();
+    let told: Mutex<Vec<Option<Run>>> = Mutex::new(vec![None; all]);
+    let judged = || {
+        let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs: Vec<Run> = told.iter().map_while(Clone::clone).collect();
+        drop(told);
+        judged(course, &runs)
+    };
+    let mut from = 0;
+    for until in [course.looks.first().map_or(all, |&look| look), all] {
         let job = |&seed: &u64| Job { candidate: candidate.clone(), seed };
-        let jobs: Vec<Job> = course.seeds[runs.len()..look].iter().map(job).collect();
-        let done: Mutex<Vec<Option<Run>>> = Mutex::new(vec![None; jobs.len()]);
+        let jobs: Vec<Job> = course.seeds[from..until].iter().map(job).collect();
+        let settled = AtomicBool::new(false);
         let sink = |index: usize, run| {
-            done.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(run);
+            told.lock().unwrap_or_else(PoisonError::into_inner)[from + index] = Some(run);
+            if judged().is_some() {
+                settled.store(true, Ordering::Relaxed);
+            }
         };
+        let stop = || stop() || settled.load(Ordering::Relaxed);
         if course.may_stop {
-            evaluator.screen(&jobs, stop, &sink);
+            evaluator.screen(&jobs, &stop, &sink);
         } else {
-            evaluator.evaluate(&jobs, stop, &sink);
+            evaluator.evaluate(&jobs, &stop, &sink);
         }
-        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        runs.extend(done.into_iter().collect::<Option<Vec<Run>>>()?);
-        let verdict = (course.verdict)(&mut runs);
-        if look < course.seeds.len() && verdict.is_some() {
-            return Some(Evaluated { runs, dropped: verdict });
+        if let Some(evaluated) = judged() {
+            return Some(evaluated);
+        }
+        from = until;
+    }
+    None
+}
+
+/// What becomes of a candidate whose first runs are `runs`; `None` where they do not reach the
+/// look that tells.
+fn judged(course: Course<'_>, runs: &[Run]) -> Option<Evaluated> {
+    for &look in course.looks {
+        let mut seen = runs.get(..look)?.to_vec();
+        let verdict = (course.verdict)(&mut seen);
+        if look == course.seeds.len() {
+            return Some(Evaluated { runs: seen, dropped: None });
+        }
+        if verdict.is_some() {
+            return Some(Evaluated { runs: seen, dropped: verdict });
         }
     }
-    Some(Evaluated { runs, dropped: None })
+    None
 }

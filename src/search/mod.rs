@@ -60,7 +60,7 @@ pub use candidate::{Candidate, KnobValue};
 pub use capacity::{capacities, capacity_rps};
 pub use certificate::{Neighbour, Outcome};
 pub use error::StudyError;
-pub use evaluate::{Evaluator, Foresight, Foretold, Job, Run, Sink, Stop};
+pub use evaluate::{Evaluator, Foresight, Job, Run, Sink, Stop};
 pub use fresh::{Finding, Verification};
 pub use journal::SearchEnd;
 pub use metric::{Better, Figures, MetricName};

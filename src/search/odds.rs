@@ -61,7 +61,7 @@ impl<'a> Odds<'a> {
             }
             let (points, replicates) = (points(space, &learnt), replicates(&learnt));
             let hyper = fit(&points, &column, &replicates);
-            let Some(model) = Model::new(hyper, points, &column, &replicates) else { continue };
+            let Some(model) = Model::new(hyper, &points, &column, &replicates) else { continue };
             for (places, &trial) in places.iter_mut().zip(which) {
                 let found = model.predict(&features(space, &trials[trial].candidate));
                 let place = Place { mean: found.mean, deviation: found.deviation, spread };

@@ -35,8 +35,7 @@ impl StudyPlan {
         let most = spending::looks(&space.seeds, &space.proof).last().copied();
         let rounds = if space.proof.certificate == 0 { 0 } else { ROUNDS_MAX as u64 };
         Self {
-            // What is left of an evaluation is given as a whole one.
-            search: runs(space.budget.evaluations) + seeds - 1,
+            search: runs(space.budget.evaluations),
             requests_per_run,
             finalists: FINALISTS_MAX as u64,
             fresh: (u64::from(space.seeds.verify), u64::from(most.unwrap_or(space.seeds.verify))),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::cache::{Remembered, RunCache};
 use super::candidate::Candidate;
 use super::capacity::capacities;
-use super::evaluate::{Evaluator, Foretold, Job, Run, Sink, Stop};
+use super::evaluate::{Evaluator, Job, Run, Sink, Stop};
 use super::foretell::Foreteller;
 use super::metric::Figures;
 use super::scenarios::Plan;
@@ -111,6 +111,11 @@ impl<'a> SimulatedEvaluator<'a> {
     #[must_use]
     pub fn to_the_end(self) -> Self {
         Self { stopping: Stopping::default(), ..self }
+    }
+
+    /// The policy of `candidate`, or why there is none.
+    fn bundle(&self, candidate: &Candidate) -> Result<PolicyBundle, String> {
+        (self.read)(&self.template.apply(self.space, candidate)?)
     }
 
     fn trace(&self, seed: u64, part: usize) -> Arc<OnceLock<Trace>> {
@@ -242,8 +247,7 @@ impl<'a> SimulatedEvaluator<'a> {
 
     /// Does `job`; what its objective comes to is known where it `may_stop`.
     fn run(&self, job: &Job, may_stop: Option<f64>, scratch: &mut Scratch) -> Run {
-        let tree = self.template.apply(self.space, &job.candidate);
-        let bundle = match tree.and_then(|tree| (self.read)(&tree)) {
+        let bundle = match self.bundle(&job.candidate) {
             Ok(bundle) => bundle,
             Err(reason) => return Run::failed(job.seed, reason),
         };
@@ -290,11 +294,12 @@ impl<'a> SimulatedEvaluator<'a> {
 }
 
 impl Evaluator for SimulatedEvaluator<'_> {
-    fn foretell(&self, candidate: &Candidate) -> Foretold {
-        self.foreteller.of(candidate, || {
-            let tree = self.template.apply(self.space, candidate).ok()?;
-            (self.read)(&tree).ok()
-        })
+    fn known_objective(&self, candidate: &Candidate) -> Option<f64> {
+        self.foreteller.objective(candidate, || self.bundle(candidate).ok())
+    }
+
+    fn hopeless(&self, candidate: &Candidate) -> Option<String> {
+        self.foreteller.hopeless(candidate, || self.bundle(candidate).ok())
     }
 
     fn version(&self) -> u64 {
@@ -320,7 +325,7 @@ impl Evaluator for SimulatedEvaluator<'_> {
     fn screen(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
         let may_stop = |job: &Job| {
             let stops = !self.stopping.is_idle();
-            stops.then(|| self.foretell(&job.candidate).objective).flatten()
+            stops.then(|| self.known_objective(&job.candidate)).flatten()
         };
         self.run_all(jobs, may_stop, (stop, done));
     }

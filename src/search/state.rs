@@ -284,6 +284,13 @@ pub fn evaluations(space: &SearchSpace, trials: &[Trial]) -> f64 {
     runs as f64 / f64::from(space.seeds.search.max(1))
 }
 
+/// How many more candidates may meet every search seed within the budget that `trials` spent from.
+pub fn evaluations_left(space: &SearchSpace, trials: &[Trial]) -> usize {
+    let seeds = space.seeds.search.max(1) as usize;
+    let runs: usize = trials.iter().map(|trial| trial.runs.len()).sum();
+    (space.budget.evaluations as usize * seeds).saturating_sub(runs) / seeds
+}
+
 /// Indexes of `trials` from best to worst: feasible ones by objective and then by their distance
 /// from the limits (of equal costs the safer one first), infeasible ones by how far they are
 /// outside, ties in order of trial.

@@ -19,7 +19,7 @@ use super::race::Race;
 use super::read::Source;
 use super::score::Score;
 use super::space::SearchSpace;
-use super::state::{StudyState, Trial};
+use super::state::{StudyState, Trial, evaluations_left};
 use crate::base::Span;
 
 /// The journal's name in a study's folder.
@@ -280,7 +280,7 @@ impl Study {
         limits: Limits<'_>,
     ) -> Result<(), StudyError> {
         let budget = &self.space.budget;
-        if self.state.evaluations(&self.space) >= f64::from(budget.evaluations) {
+        if evaluations_left(&self.space, &self.state.trials) == 0 {
             return self.record(&Entry::Searched { why: SearchEnd::Evaluations });
         }
         if budget.wall.is_some_and(|wall| (limits.elapsed)() >= wall) {
@@ -297,7 +297,10 @@ impl Study {
         if expected.zip(budget.gain).is_some_and(|(expected, least)| expected < least) {
             return self.record(&Entry::Searched { why: SearchEnd::Gain });
         }
+        let begun = (limits.elapsed)();
         let proposals = sight.next_batch(self.proposer.as_ref());
+        let took = ((limits.elapsed)() - begun).as_secs();
+        tracing::debug!("batch {batch}: {} candidates proposed in {took:.3} s", proposals.len());
         if proposals.is_empty() {
             return self.record(&Entry::Searched { why: SearchEnd::Exhausted });
         }

@@ -15,6 +15,7 @@ mod simulated;
 mod static7;
 
 use blis_opt::base::{Rng, Stream};
+use blis_opt::search::candidate::fnv1a;
 use blis_opt::search::{
     Candidate, Evaluator, Figures, Job, KnobValue, Run, SearchSpace, Sink, Stop,
 };
@@ -183,7 +184,7 @@ impl Synthetic {
     fn run(&self, job: &Job) -> Run {
         let told = (self.model)(Knobs(job.candidate.values()));
         let mut common = Rng::new(job.seed ^ self.salt, Stream::Arrivals, 0);
-        let hash = job.candidate.hash(&self.space);
+        let hash = fnv1a(job.candidate.to_json(&self.space).to_string().as_bytes());
         let mut own = Rng::new(job.seed ^ self.salt, Stream::Arrivals, hash | 1);
         let mut figures = Figures::default();
         for expected in &told.figures {

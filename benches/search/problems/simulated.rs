@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use blis_opt::config::{Defaults, Problems};
 use blis_opt::search::{
-    Candidate, Evaluator, Figures, Foretold, Job, Run, Score, SearchSpace, SimulatedEvaluator,
-    Sink, SpaceFile, Stop, read_space,
+    Candidate, Evaluator, Figures, Job, Run, Score, SearchSpace, SimulatedEvaluator, Sink,
+    SpaceFile, Stop, read_space,
 };
 
 use flate2::Compression;
@@ -84,8 +84,12 @@ impl Evaluator for Simulated {
         self.evaluator.screen(jobs, stop, done);
     }
 
-    fn foretell(&self, candidate: &Candidate) -> Foretold {
-        self.evaluator.foretell(candidate)
+    fn known_objective(&self, candidate: &Candidate) -> Option<f64> {
+        self.evaluator.known_objective(candidate)
+    }
+
+    fn hopeless(&self, candidate: &Candidate) -> Option<String> {
+        self.evaluator.hopeless(candidate)
     }
 }
 
@@ -95,7 +99,7 @@ impl Problem for Simulated {
     }
 
     fn truth(&self, candidate: &Candidate) -> Truth {
-        let hash = candidate.hash(self.space());
+        let hash = candidate.hash();
         let known = || self.truths.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(truth) = known().get(&hash).copied() {
             return truth;
@@ -135,9 +139,8 @@ impl Swept {
         let lines = stored_lines(name);
         let space = simulated.space().clone();
         let pairs = lines.iter().zip(every_candidate(&space));
-        let table: BTreeMap<u64, Truth> = pairs
-            .map(|(line, candidate)| (candidate.hash(&space), read_row(&space, line)))
-            .collect();
+        let table: BTreeMap<u64, Truth> =
+            pairs.map(|(line, candidate)| (candidate.hash(), read_row(&space, line))).collect();
         assert_eq!(table.len(), every_candidate(&space).count(), "sweep `{name}` again");
         let feasible = table.values().filter(|truth| truth.feasible);
         let cost = feasible.map(|truth| truth.cost).min_by(f64::total_cmp);
@@ -164,8 +167,12 @@ impl Evaluator for Swept {
         self.simulated.screen(jobs, stop, done);
     }
 
-    fn foretell(&self, candidate: &Candidate) -> Foretold {
-        self.simulated.foretell(candidate)
+    fn known_objective(&self, candidate: &Candidate) -> Option<f64> {
+        self.simulated.known_objective(candidate)
+    }
+
+    fn hopeless(&self, candidate: &Candidate) -> Option<String> {
+        self.simulated.hopeless(candidate)
     }
 }
 
@@ -175,7 +182,7 @@ impl Problem for Swept {
     }
 
     fn truth(&self, candidate: &Candidate) -> Truth {
-        self.table[&candidate.hash(self.space())]
+        self.table[&candidate.hash()]
     }
 
     fn best(&self) -> Option<Best> {
@@ -215,7 +222,7 @@ pub fn every_candidate(space: &SearchSpace) -> impl Iterator<Item = Candidate> +
         };
         let shares: Vec<f64> = levels.iter().map(at).collect();
         let candidate = candidate_at(space, &shares);
-        seen.insert(candidate.hash(space)).then_some(candidate)
+        seen.insert(candidate.hash()).then_some(candidate)
     })
 }
 

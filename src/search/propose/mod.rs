@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::candidate::Candidate;
 use super::evaluate::Foresight;
 use super::space::{SearchSpace, Seek};
-use super::state::{Trial, evaluations};
+use super::state::{Trial, evaluations_left};
 
 /// Where a candidate came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,21 +143,25 @@ impl<'a> Fresh<'a> {
     /// Nothing of `ask`'s history or batch is fresh.
     pub fn new(ask: &Ask<'a>) -> Self {
         let history = ask.history.iter().map(|trial| &trial.candidate);
-        let seen = history.chain(ask.taken).map(|candidate| candidate.hash(ask.space)).collect();
+        let seen = history.chain(ask.taken).map(Candidate::hash).collect();
         Self { space: ask.space, foresight: ask.foresight, seen }
     }
 
-    /// Whether `candidate` was never tried and has a chance.
+    /// Whether `candidate` was never tried.
     pub fn is_new(&self, candidate: &Candidate) -> bool {
-        !self.seen.contains(&candidate.hash(self.space))
-            && self.foresight.of(candidate).hopeless.is_none()
+        !self.seen.contains(&candidate.hash())
+    }
+
+    /// Whether `candidate` may keep its promises, for all that is known beforehand.
+    pub fn has_a_chance(&self, candidate: &Candidate) -> bool {
+        self.foresight.hopeless(candidate).is_none()
     }
 
     /// Whether `candidate` may be tried, has a chance and never was tried; from now on it was.
     pub fn take(&mut self, candidate: &Candidate) -> bool {
         self.space.allows(candidate)
-            && self.seen.insert(candidate.hash(self.space))
-            && self.foresight.of(candidate).hopeless.is_none()
+            && self.seen.insert(candidate.hash())
+            && self.has_a_chance(candidate)
     }
 }
 
@@ -193,8 +197,7 @@ impl<'a> Sight<'a> {
     /// The next batch; empty where nothing is left to try or the budget is spent.
     pub fn next_batch(&self, proposer: &dyn Proposer) -> Vec<Proposal> {
         let Self { space, history, .. } = *self;
-        let left = f64::from(space.budget.evaluations) - evaluations(space, history);
-        let left = left.max(0.0).ceil() as usize;
+        let left = evaluations_left(space, history);
         let size = space.batch.min(left);
         let mut proposals: Vec<Proposal> = Vec::with_capacity(size);
         let start = start_count(space);
@@ -209,7 +212,18 @@ impl<'a> Sight<'a> {
         self.extend(proposer, size, &mut proposals);
         self.extend(&random::Mutation, size, &mut proposals);
         self.extend(&random::Random, size, &mut proposals);
+        self.largest_first(&mut proposals);
         proposals
+    }
+
+    /// Puts the fleets first that are known to be large: they keep up where others are given up,
+    /// so that their runs last longest, and threads end a batch together if those begin it.
+    fn largest_first(&self, proposals: &mut [Proposal]) {
+        let objective = |proposal: &Proposal| self.foresight.objective(&proposal.candidate);
+        proposals.sort_by_cached_key(|proposal| {
+            // Costs and counts are not negative: their bits are ordered like they are.
+            std::cmp::Reverse(objective(proposal).unwrap_or(0.0).to_bits())
+        });
     }
 
     /// What one more evaluation is expected to gain, as a share of the objective; `None` before the

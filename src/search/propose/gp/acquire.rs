@@ -72,9 +72,8 @@ impl Surrogates {
     /// Surrogates of `lesson`; `None` where a process cannot be built.
     pub fn of(lesson: &Lesson) -> Option<Self> {
         let Lesson { points, columns, replicates, known, hypers, outlook, .. } = lesson;
-        let model = |column: &[f64], hyper: &Hyper| {
-            Model::new(hyper.clone(), points.clone(), column, replicates)
-        };
+        let model =
+            |column: &[f64], hyper: &Hyper| Model::new(hyper.clone(), points, column, replicates);
         let is_known = known.iter().all(Option::is_some);
         let mut goals = Vec::with_capacity(columns.goals.len());
         for (index, column) in columns.goals.iter().enumerate() {

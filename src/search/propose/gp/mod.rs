@@ -11,7 +11,9 @@
 //! the trials up to that point only, so whoever resumes a study finds the same ones.
 
 pub mod acquire;
+mod draws;
 pub mod front;
+pub mod kernel;
 pub mod ladder;
 pub mod matrix;
 pub mod model;
@@ -23,11 +25,11 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use self::acquire::{HOPELESS, Known, Lesson, Outlook, Surrogates};
+use self::acquire::{Known, Lesson, Outlook, Surrogates};
 use self::model::{Hyper, Points};
-use self::pool::Entry;
+use self::pool::{Hope, Pool};
 use super::training::{Columns, Goal, chosen, is_constant};
-use super::{Ask, Fresh, Origin, Proposer, start_count};
+use super::{Ask, Fresh, Origin, Proposer};
 use crate::base::{Rng, Stream};
 use crate::search::candidate::{Candidate, KnobValue, fnv1a};
 use crate::search::cube;
@@ -47,22 +49,12 @@ pub struct Gp {
 /// The most trials that the surrogates see.
 const SEEN_MAX: usize = 256;
 /// The most trials that hyperparameters are found on.
-const FITTED_MAX: usize = 128;
+const FITTED_MAX: usize = 96;
 /// The fewest trials worth a surrogate.
 const SEEN_MIN: usize = 3;
-/// Candidates drawn uniformly, as changes to the best, and around the incumbent.
-const POOL: (usize, usize, usize) = (400, 300, 500);
-/// The same where a frontier is sought, which has many places to be improved.
-const POOL_OF_FRONTIER: (usize, usize, usize) = (900, 500, 700);
-/// How many of the best are changed.
-const PARENTS: usize = 8;
-/// The candidates with the highest hopes stay in the pool for the rest of a batch.
-const SHORT_LIST: usize = 250;
-/// Candidates judged between two looks at how good the best are.
-const JUDGED: usize = 16;
-/// Starts and steps of the refinement.
-const REFINED: usize = 6;
-const STEPS: u32 = 60;
+/// Starts of the refinement: for the first of a batch, and for each after it, which finds what
+/// was refined before in the pool.
+const REFINED: (usize, usize) = (6, 2);
 
 impl Proposer for Gp {
     fn origin(&self) -> Origin {
@@ -78,15 +70,14 @@ impl Proposer for Gp {
         let index = ask.batch * 1024 + ask.taken.len() as u64;
         let mut rng = Rng::new(ask.space.seeds.base, Stream::Surrogates, index);
         let mut fresh = Fresh::new(ask);
-        let mut pool = drawn(ask, &surrogates, &fresh, &mut rng);
+        let mut pool = Pool::drawn(ask, &surrogates, &fresh, &mut rng);
         let mut proposed = Vec::with_capacity(ask.count);
         while proposed.len() < ask.count {
-            let Some(next) = self::next(ask, &surrogates, &mut pool, &mut fresh, &mut rng) else {
-                break;
-            };
-            let known = known(ask, surrogates.outlook, &next.candidate);
-            surrogates.believe(&next.point, known);
-            proposed.push(next.candidate);
+            let starts = if proposed.is_empty() { REFINED.0 } else { REFINED.1 };
+            let next = pool.next(&surrogates, starts, &mut fresh, &mut rng);
+            let Some(Hope { entry, known, .. }) = next else { break };
+            surrogates.believe(&entry.point, known);
+            proposed.push(entry.candidate);
         }
         proposed
     }
@@ -95,11 +86,10 @@ impl Proposer for Gp {
         let surrogates = self.surrogates(ask)?;
         let mut rng = Rng::new(ask.space.seeds.base, Stream::Surrogates, ask.batch * 1024 + 1023);
         let mut fresh = Fresh::new(ask);
-        let mut pool = drawn(ask, &surrogates, &fresh, &mut rng);
-        let next = next(ask, &surrogates, &mut pool, &mut fresh, &mut rng);
-        let Some(next) = next else { return Some(0.0) };
-        let known = known(ask, surrogates.outlook, &next.candidate);
-        let gain = surrogates.criterion(&next.point, known).exp();
+        let mut pool = Pool::drawn(ask, &surrogates, &fresh, &mut rng);
+        let next = pool.next(&surrogates, REFINED.0, &mut fresh, &mut rng);
+        let Some(Hope { entry, known, .. }) = next else { return Some(0.0) };
+        let gain = surrogates.criterion(&entry.point, known).exp();
         // On a log scale a small gain is a share already.
         let unit = if surrogates.outlook.log { 1.0 } else { best_objective(ask)?.abs() };
         Some(gain / unit.max(f64::MIN_POSITIVE))
@@ -182,7 +172,7 @@ fn fingerprint(ask: &Ask<'_>, history: &[Trial]) -> u64 {
         bytes.extend(goal.metric.as_str().bytes());
     }
     for trial in history {
-        bytes.extend(trial.candidate.hash(space).to_le_bytes());
+        bytes.extend(trial.candidate.hash().to_le_bytes());
         bytes.extend(trial.runs.len().to_le_bytes());
         bytes.extend(trial.score.objective.unwrap_or(f64::NAN).to_bits().to_le_bytes());
     }
@@ -224,25 +214,8 @@ fn outlook(ask: &Ask<'_>, trials: &[&Trial]) -> Outlook {
 /// What is known of a candidate's objective without measuring it.
 fn known(ask: &Ask<'_>, outlook: Outlook, candidate: &Candidate) -> Known {
     let goal = *Goal::of(ask.space, ask.batch).get(outlook.goal?)?;
-    let finite = goal.scaled(outlook.log, ask.foresight.of(candidate).objective?);
+    let finite = goal.scaled(outlook.log, ask.foresight.objective(candidate)?);
     finite.is_finite().then_some(finite)
-}
-
-/// The pool of a batch: candidates that were never tried, the highest hopes first.
-fn drawn(ask: &Ask<'_>, surrogates: &Surrogates, fresh: &Fresh<'_>, rng: &mut Rng) -> Vec<Entry> {
-    let best = parents_of(ask);
-    let parents: Vec<&Candidate> =
-        best.iter().take(PARENTS).map(|&index| &ask.history[index].candidate).collect();
-    let size = if ask.space.seek == Seek::Frontier { POOL_OF_FRONTIER } else { POOL };
-    let mut pool = pool::global(ask.space, &parents, (size.0, size.1), rng);
-    if let (Some(centre), Some(scales)) = (parents.first(), surrogates.length_scales()) {
-        let side = region::side(ask.space, ask.history, start_count(ask.space));
-        pool.extend(pool::around(ask.space, centre, (side, &scales), size.2, rng));
-    }
-    let is_new = |entry: &Entry| fresh.is_new(&entry.candidate);
-    let pool: Vec<Entry> = pool.into_par_iter().filter(is_new).collect();
-    let hopeful = hopes(ask, surrogates, &pool).into_iter().take(SHORT_LIST);
-    hopeful.map(|hope| hope.entry.clone()).collect()
 }
 
 /// The trials worth changing, the best first: by objective, or those of the frontier, another one
@@ -262,99 +235,6 @@ fn parents_of(ask: &Ask<'_>) -> Vec<usize> {
         front.swap(at, rng.below(at as u64 + 1) as usize);
     }
     front
-}
-
-/// A candidate and the most that can be hoped from it.
-#[derive(Clone, Copy)]
-struct Hope<'a> {
-    entry: &'a Entry,
-    known: Known,
-    bound: f64,
-}
-
-/// What can be hoped from `entries` at most, the highest hopes first, without those that certainly
-/// are no gain.
-fn hopes<'a>(ask: &Ask<'_>, surrogates: &Surrogates, entries: &'a [Entry]) -> Vec<Hope<'a>> {
-    let hope = |entry: &'a Entry| {
-        let known = known(ask, surrogates.outlook, &entry.candidate);
-        Hope { entry, known, bound: surrogates.bound(&entry.point, known) }
-    };
-    let mut hopes: Vec<Hope<'_>> = entries.par_iter().map(hope).collect();
-    hopes.retain(|hope| hope.bound > HOPELESS);
-    hopes.sort_by(|left, right| right.bound.total_cmp(&left.bound));
-    hopes
-}
-
-/// The `count` most promising of `entries` with their criteria, the best first, without those
-/// that certainly are no gain: what judging each would find, found by judging those whose bound
-/// leaves them a chance.
-fn most_promising<'a>(
-    ask: &Ask<'_>,
-    surrogates: &Surrogates,
-    entries: &'a [Entry],
-    count: usize,
-) -> Vec<(&'a Entry, f64)> {
-    let mut best: Vec<(&Entry, f64)> = Vec::with_capacity(count + JUDGED);
-    for chunk in hopes(ask, surrogates, entries).chunks(JUDGED) {
-        let least = best.get(count - 1).map_or(HOPELESS, |(_, criterion)| *criterion);
-        let judge = |&Hope { entry, known, bound }: &Hope<'a>| {
-            (bound > least).then(|| (entry, surrogates.criterion(&entry.point, known)))
-        };
-        let judged: Vec<_> = chunk.par_iter().map(judge).collect();
-        let is_last = judged.last().is_some_and(Option::is_none);
-        let gains = judged.into_iter().flatten().filter(|(_, criterion)| *criterion > HOPELESS);
-        best.extend(gains);
-        best.sort_by(|left, right| right.1.total_cmp(&left.1));
-        best.truncate(count);
-        if is_last {
-            break;
-        }
-    }
-    best
-}
-
-/// The most promising fresh candidate near the best of the pool.
-fn next(
-    ask: &Ask<'_>,
-    surrogates: &Surrogates,
-    pool: &mut Vec<Entry>,
-    fresh: &mut Fresh<'_>,
-    rng: &mut Rng,
-) -> Option<Entry> {
-    let starts = most_promising(ask, surrogates, pool, REFINED);
-    let seeds: Vec<u64> = starts.iter().map(|_| rand::RngCore::next_u64(rng)).collect();
-    let mut refined: Vec<(Entry, f64)> = starts
-        .par_iter()
-        .zip(&seeds)
-        .map(|(&(start, criterion), &seed)| refine(ask, surrogates, (start, criterion), seed))
-        .collect();
-    refined.extend(starts.into_iter().map(|(entry, criterion)| (entry.clone(), criterion)));
-    refined.sort_by(|left, right| right.1.total_cmp(&left.1));
-    let mut entries = refined.into_iter().map(|(entry, _)| entry);
-    let next = entries.find(|entry| fresh.take(&entry.candidate))?;
-    pool.retain(|entry| fresh.is_new(&entry.candidate));
-    Some(next)
-}
-
-/// Climbs from `start` by small steps.
-fn refine(ask: &Ask<'_>, surrogates: &Surrogates, start: (&Entry, f64), seed: u64) -> (Entry, f64) {
-    let mut rng = Rng::new(seed, Stream::Surrogates, 0);
-    let mut best = (start.0.clone(), start.1);
-    for step in 0..STEPS {
-        let width = 0.2 * 0.95_f64.powi(step.cast_signed());
-        let Some(entry) = pool::nearby(ask.space, &best.0.candidate, width, &mut rng) else {
-            continue;
-        };
-        let known = known(ask, surrogates.outlook, &entry.candidate);
-        if surrogates.bound(&entry.point, known) <= best.1 {
-            continue;
-        }
-        let criterion = surrogates.criterion(&entry.point, known);
-        if criterion > best.1 {
-            best = (entry, criterion);
-        }
-    }
-    best
 }
 
 #[cfg(test)]
@@ -415,29 +295,6 @@ mod tests {
         let spread = points.iter().map(|point| point[0]);
         let (low, high) = spread.fold((1.0, 0.0), |(l, h): (f64, f64), x| (l.min(x), h.max(x)));
         assert!(high - low > 0.15, "{points:?}");
-    }
-
-    #[test]
-    fn the_most_promising_are_those_that_judging_each_would_find() {
-        let space = serving_space();
-        let history =
-            trials(&space, 30, |p| [1.0 + p[0] * p[3], 900.0 - 700.0 * p[0] + 90.0 * p[2]]);
-        let ask = ask_after(&space, &history, 1);
-        let surrogates = Gp::default().surrogates(&ask).expect("figures differ");
-        let mut rng = Rng::new(1, Stream::Surrogates, 0);
-        let entries = pool::global(&space, &[&history[0].candidate], (300, 100), &mut rng);
-        let criterion = |entry: &Entry| surrogates.criterion(&entry.point, None);
-        let mut all: Vec<f64> = entries.iter().map(criterion).filter(|c| *c > HOPELESS).collect();
-        all.sort_by(|left, right| right.total_cmp(left));
-        for count in [1, 7, 250] {
-            let found = most_promising(&ask, &surrogates, &entries, count);
-            let criteria: Vec<f64> = found.iter().map(|(_, criterion)| *criterion).collect();
-            assert_eq!(criteria, all[..count.min(all.len())]);
-        }
-        for entry in &entries {
-            let (bound, criterion) = (surrogates.bound(&entry.point, None), criterion(entry));
-            assert!(bound >= criterion, "{bound} is no bound of {criterion}");
-        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! knobs, so that wide spaces start smooth; noise starts small), found by Rprop, which needs no
 //! line search and cannot run away.
 
+use super::kernel::{Axis, Kernel, matern, matern_slopes};
 use super::matrix::{Factor, dot};
 
 /// Points with the shape of their coordinates.
@@ -32,14 +33,13 @@ pub struct Hyper {
 #[derive(Clone, Debug)]
 pub struct Model {
     hyper: Hyper,
-    points: Points,
+    kernel: Kernel,
     /// Standardised targets, and what each point's noise is divided by.
     targets: Vec<f64>,
     factor: Factor,
     weights: Vec<f64>,
     /// Mean and deviation of the targets.
     scale: (f64, f64),
-    inverse_scales: Vec<f64>,
     /// The variance of each target.
     variances: Vec<f64>,
 }
@@ -64,7 +64,8 @@ const NOISE_BOUNDS: (f64, f64) = (-14.0, 0.0);
 const SCALE_PRIOR: f64 = 1.0;
 const SIGNAL_PRIOR: (f64, f64) = (0.0, 1.0);
 const NOISE_PRIOR: (f64, f64) = (-5.0, 1.5);
-/// Steps of Rprop per start.
+/// Steps of Rprop from each start, and of the better of them in all.
+const TRIED: usize = 12;
 const STEPS: usize = 40;
 
 impl Hyper {
@@ -72,6 +73,11 @@ impl Hyper {
     pub fn prior(width: usize) -> Self {
         let scales = vec![scale_mean(width); width];
         Self { scales, signal: SIGNAL_PRIOR.0, noise: NOISE_PRIOR.0 }
+    }
+
+    /// The length scales themselves.
+    fn length_scales(&self) -> Vec<f64> {
+        self.scales.iter().map(|scale| scale.exp()).collect()
     }
 
     fn values(&self) -> Vec<f64> {
@@ -88,21 +94,6 @@ impl Hyper {
 /// The prior mean of the logarithm of a length scale.
 fn scale_mean(width: usize) -> f64 {
     (0.4 * (width as f64).sqrt()).ln()
-}
-
-fn squared(choice: bool, left: f64, right: f64) -> f64 {
-    if choice {
-        // Options are exact numbers, not measurements.
-        #[expect(clippy::float_cmp)]
-        return f64::from(u8::from(left != right));
-    }
-    (left - right) * (left - right)
-}
-
-/// Matern-5/2 at squared distance `square`.
-fn matern(square: f64) -> f64 {
-    let root = (5.0 * square).sqrt();
-    (1.0 + root + root * root / 3.0) * (-root).exp()
 }
 
 /// Mean and deviation of `targets`; a deviation of one where they are all alike.
@@ -123,43 +114,69 @@ pub fn fit(points: &Points, targets: &[f64], replicates: &[f64]) -> Hyper {
     let width = points.choices.len();
     let smooth = Hyper::prior(width);
     let rough = Hyper { scales: vec![-1.2; width], noise: -7.0, ..smooth.clone() };
-    let found = [smooth, rough].map(|start| climb(&posterior, start));
-    let [first, second] = found;
-    if second.1 > first.1 { second.0 } else { first.0 }
+    let mut climbs = [smooth, rough].map(Climb::new);
+    for climb in &mut climbs {
+        climb.go(&posterior, TRIED);
+    }
+    let [first, second] = climbs;
+    let mut climb = if second.density > first.density { second } else { first };
+    climb.go(&posterior, STEPS - TRIED);
+    climb.best
 }
 
-/// Rprop without backtracking from `start`: the best place seen, and its log density.
-fn climb(posterior: &Posterior<'_>, start: Hyper) -> (Hyper, f64) {
-    let mut at = start.values();
-    let mut steps = vec![0.2_f64; at.len()];
-    let mut signs = vec![0.0_f64; at.len()];
-    let mut best = (start, f64::NEG_INFINITY);
-    for _ in 0..STEPS {
-        let hyper = Hyper::from_values(&at);
-        let Some((density, gradient)) = posterior.at(&hyper) else { break };
-        if density > best.1 {
-            best = (hyper, density);
-        }
-        for (index, slope) in gradient.iter().enumerate() {
-            let sign = if slope.abs() < 1e-3 { 0.0 } else { slope.signum() };
-            let agreed = sign * signs[index];
-            let change = if agreed > 0.0 {
-                1.2
-            } else if agreed < 0.0 {
-                0.5
-            } else {
-                1.0
-            };
-            steps[index] = (steps[index] * change).clamp(1e-3, 1.0);
-            let (low, high) = bounds(index, at.len());
-            at[index] = (at[index] + sign * steps[index]).clamp(low, high);
-            signs[index] = sign;
-        }
-        if steps.iter().zip(&signs).all(|(step, sign)| *step < 5e-3 || sign.abs() < 0.5) {
-            break;
+/// Rprop without backtracking.
+#[derive(Clone, Debug)]
+struct Climb {
+    /// Where it stands.
+    at: Vec<f64>,
+    /// Per coordinate the next step and the sign of the last slope.
+    steps: Vec<f64>,
+    signs: Vec<f64>,
+    /// The best place seen, and its log density.
+    best: Hyper,
+    density: f64,
+}
+
+impl Climb {
+    fn new(start: Hyper) -> Self {
+        let at = start.values();
+        let (steps, signs) = (vec![0.2; at.len()], vec![0.0; at.len()]);
+        Self { at, steps, signs, best: start, density: f64::NEG_INFINITY }
+    }
+
+    /// Goes `count` steps, fewer where it stands still.
+    fn go(&mut self, posterior: &Posterior<'_>, count: usize) {
+        for _ in 0..count {
+            let hyper = Hyper::from_values(&self.at);
+            let Some((density, gradient)) = posterior.at(&hyper) else { break };
+            if density > self.density {
+                (self.best, self.density) = (hyper, density);
+            }
+            for (index, slope) in gradient.into_iter().enumerate() {
+                self.step(index, slope);
+            }
+            let rests = |(step, sign): (&f64, &f64)| *step < 5e-3 || sign.abs() < 0.5;
+            if self.steps.iter().zip(&self.signs).all(rests) {
+                break;
+            }
         }
     }
-    best
+
+    fn step(&mut self, index: usize, slope: f64) {
+        let sign = if slope.abs() < 1e-3 { 0.0 } else { slope.signum() };
+        let agreed = sign * self.signs[index];
+        let change = if agreed > 0.0 {
+            1.2
+        } else if agreed < 0.0 {
+            0.5
+        } else {
+            1.0
+        };
+        let step = (self.steps[index] * change).clamp(1e-3, 1.0);
+        let (low, high) = bounds(index, self.at.len());
+        self.at[index] = (self.at[index] + sign * step).clamp(low, high);
+        (self.steps[index], self.signs[index]) = (step, sign);
+    }
 }
 
 fn bounds(index: usize, count: usize) -> (f64, f64) {
@@ -174,22 +191,24 @@ fn bounds(index: usize, count: usize) -> (f64, f64) {
 struct Posterior<'a> {
     targets: &'a [f64],
     replicates: &'a [f64],
-    width: usize,
-    /// Per pair i >= j in packed order, one after the other: the squared distance per coordinate.
-    squares: Vec<f64>,
+    /// Per coordinate the squared distance of each pair i >= j, in packed order.
+    squares: Vec<Vec<f64>>,
 }
 
 impl<'a> Posterior<'a> {
     fn new(points: &Points, targets: &'a [f64], replicates: &'a [f64]) -> Self {
-        let width = points.choices.len();
-        let mut squares = Vec::with_capacity(targets.len() * (targets.len() + 1) / 2 * width);
-        for (index, row) in points.rows.iter().enumerate() {
-            for other in &points.rows[..=index] {
-                let each = points.choices.iter().zip(row.iter().zip(other));
-                squares.extend(each.map(|(choice, (a, b))| squared(*choice, *a, *b)));
+        let of_pairs = |axis: &Axis| {
+            let mut squares = vec![0.0; targets.len() * (targets.len() + 1) / 2];
+            let mut rest = squares.as_mut_slice();
+            for index in 0..targets.len() {
+                let (own, after) = rest.split_at_mut(index + 1);
+                axis.add_squares(axis.at(index), 1.0, own);
+                rest = after;
             }
-        }
-        Self { targets, replicates, width, squares }
+            squares
+        };
+        let squares = Axis::all(&points.choices, &points.rows).iter().map(of_pairs).collect();
+        Self { targets, replicates, squares }
     }
 
     /// Log density and its gradient at `hyper`; `None` where the matrix is not definite.
@@ -197,10 +216,13 @@ impl<'a> Posterior<'a> {
         let count = self.targets.len();
         let inverse: Vec<f64> = hyper.scales.iter().map(|scale| (-2.0 * scale).exp()).collect();
         let (signal, noise) = (hyper.signal.exp(), hyper.noise.exp());
-        let distances: Vec<f64> =
-            self.squares.chunks_exact(self.width).map(|pair| dot(pair, &inverse)).collect();
-        let mut matrix: Vec<f64> =
-            distances.iter().map(|&square| signal * matern(square)).collect();
+        let mut distances = vec![0.0; count * (count + 1) / 2];
+        for (squares, inverse) in self.squares.iter().zip(&inverse) {
+            distances.iter_mut().zip(squares).for_each(|(sum, square)| *sum += inverse * square);
+        }
+        let mut kernel = distances.clone();
+        matern(signal, &mut kernel);
+        let mut matrix = kernel.clone();
         for (index, replicates) in self.replicates.iter().enumerate() {
             matrix[index * (index + 3) / 2] += noise / replicates + JITTER;
         }
@@ -210,47 +232,25 @@ impl<'a> Posterior<'a> {
         let fit = dot(&weights, &weights);
         factor.backward(&mut weights);
         let density = -0.5 * (fit + factor.ln_determinant());
-        let mut gradient = vec![0.0; self.width + 2];
-        let slopes = Slopes { factor: &factor, weights: &weights, distances: &distances };
-        self.add_slopes(&slopes, (&inverse, signal, noise), &mut gradient);
+        let pulls = pulls(&factor, &weights);
+        let mut gradient: Vec<f64> = Vec::with_capacity(inverse.len() + 2);
+        let slopes: Vec<f64> = matern_slopes(&distances)
+            .iter()
+            .zip(&pulls)
+            .map(|(slope, pull)| signal * slope * pull)
+            .collect();
+        let along = self.squares.iter().zip(&inverse);
+        gradient.extend(along.map(|(squares, inverse)| inverse * dot(&slopes, squares)));
+        gradient.push(dot(&pulls, &kernel));
+        let own = self.replicates.iter().enumerate();
+        let noises = own.map(|(index, replicates)| pulls[index * (index + 3) / 2] / replicates);
+        gradient.push(noise * noises.sum::<f64>());
         let prior = self.add_prior(hyper, &mut gradient);
         Some((density + prior, gradient))
     }
 
-    /// Adds the slopes of the log likelihood: half the trace of (w w^T - K^-1) dK.
-    fn add_slopes(
-        &self,
-        found: &Slopes<'_>,
-        (inverse, signal, noise): (&[f64], f64, f64),
-        gradient: &mut [f64],
-    ) {
-        let inverted = found.factor.inverse();
-        let mut pair = 0;
-        for i in 0..self.targets.len() {
-            for j in 0..=i {
-                // An entry off the diagonal stands for its mirror, too.
-                let twice = if i == j { 0.5 } else { 1.0 };
-                let pull = twice * (found.weights[i] * found.weights[j] - inverted[pair]);
-                let square = found.distances[pair];
-                let root = (5.0 * square).sqrt();
-                let decay = (-root).exp();
-                gradient[self.width] += pull * signal * (1.0 + root + root * root / 3.0) * decay;
-                if i == j {
-                    gradient[self.width + 1] += pull * noise / self.replicates[i];
-                } else {
-                    let slope = pull * signal * (5.0 / 3.0) * (1.0 + root) * decay;
-                    let squares = &self.squares[pair * self.width..(pair + 1) * self.width];
-                    for ((sum, square), inverse) in gradient.iter_mut().zip(squares).zip(inverse) {
-                        *sum += slope * square * inverse;
-                    }
-                }
-                pair += 1;
-            }
-        }
-    }
-
     fn add_prior(&self, hyper: &Hyper, gradient: &mut [f64]) -> f64 {
-        let mean = scale_mean(self.width);
+        let mean = scale_mean(self.squares.len());
         let scales = hyper.scales.iter().map(|&scale| (scale, mean, SCALE_PRIOR));
         let others = [
             (hyper.signal, SIGNAL_PRIOR.0, SIGNAL_PRIOR.1),
@@ -266,33 +266,40 @@ impl<'a> Posterior<'a> {
     }
 }
 
-struct Slopes<'a> {
-    factor: &'a Factor,
-    weights: &'a [f64],
-    distances: &'a [f64],
+/// How the log likelihood grows with each entry of the packed covariance matrix: half of
+/// (w w^T - K^-1), and an entry off the diagonal stands for its mirror, too.
+fn pulls(factor: &Factor, weights: &[f64]) -> Vec<f64> {
+    let mut pulls = factor.inverse();
+    let mut rest = pulls.as_mut_slice();
+    for (index, weight) in weights.iter().enumerate() {
+        let (own, after) = rest.split_at_mut(index + 1);
+        for (pull, other) in own.iter_mut().zip(weights) {
+            *pull = weight * other - *pull;
+        }
+        own[index] *= 0.5;
+        rest = after;
+    }
+    pulls
 }
 
 impl Model {
     /// The process of `hyper` that has seen `targets`; `None` where the matrix is not definite.
-    pub fn new(hyper: Hyper, points: Points, targets: &[f64], replicates: &[f64]) -> Option<Self> {
+    pub fn new(hyper: Hyper, points: &Points, targets: &[f64], replicates: &[f64]) -> Option<Self> {
         let scale = standard(targets);
         let targets: Vec<f64> = targets.iter().map(|t| (t - scale.0) / scale.1).collect();
-        let inverse_scales: Vec<f64> = hyper.scales.iter().map(|s| (-2.0 * s).exp()).collect();
         let (signal, noise) = (hyper.signal.exp(), hyper.noise.exp());
         let variances: Vec<f64> =
             replicates.iter().map(|replicates| signal + noise / replicates + JITTER).collect();
+        let scales = hyper.length_scales();
+        let kernel = Kernel::new(&points.choices, &points.rows, &scales, signal);
         let mut matrix = Vec::with_capacity(targets.len() * (targets.len() + 1) / 2);
-        for (index, row) in points.rows.iter().enumerate() {
-            for other in &points.rows[..index] {
-                matrix
-                    .push(signal * matern(distance(&points.choices, &inverse_scales, row, other)));
-            }
-            matrix.push(variances[index]);
+        for (index, (row, variance)) in points.rows.iter().zip(&variances).enumerate() {
+            matrix.extend(kernel.covariances(row, index));
+            matrix.push(*variance);
         }
         let factor = Factor::of(matrix, targets.len())?;
         let weights = Vec::new();
-        let mut model =
-            Self { hyper, points, targets, factor, weights, scale, inverse_scales, variances };
+        let mut model = Self { hyper, kernel, targets, factor, weights, scale, variances };
         model.weigh();
         Some(model)
     }
@@ -304,12 +311,7 @@ impl Model {
     }
 
     fn covariances(&self, point: &[f64]) -> Vec<f64> {
-        let signal = self.hyper.signal.exp();
-        let rows = self.points.rows.iter();
-        rows.map(|row| {
-            signal * matern(distance(&self.points.choices, &self.inverse_scales, point, row))
-        })
-        .collect()
+        self.kernel.covariances(point, self.targets.len())
     }
 
     /// What the function may be at `point`.
@@ -317,7 +319,7 @@ impl Model {
         let mut covariances = self.covariances(point);
         let mean = dot(&covariances, &self.weights);
         self.factor.forward(&mut covariances);
-        self.prediction(mean, self.hyper.signal.exp() - dot(&covariances, &covariances))
+        self.prediction(mean, self.kernel.signal - dot(&covariances, &covariances))
     }
 
     /// The mean of [`Self::predict`], and a deviation that is no smaller: what the one point that
@@ -327,7 +329,7 @@ impl Model {
         let mean = dot(&covariances, &self.weights);
         let told = covariances.iter().zip(&self.variances).map(|(c, variance)| c * c / variance);
         let most = told.fold(0.0, f64::max);
-        self.prediction(mean, self.hyper.signal.exp() * (1.0 + ROUNDING) - most)
+        self.prediction(mean, self.kernel.signal * (1.0 + ROUNDING) - most)
     }
 
     fn prediction(&self, mean: f64, variance: f64) -> Prediction {
@@ -338,9 +340,9 @@ impl Model {
     /// Takes `target` at `point` as seen, without noise.
     pub fn believe(&mut self, point: &[f64], target: f64) {
         let covariances = self.covariances(point);
-        let variance = self.hyper.signal.exp() + JITTER * 10.0;
+        let variance = self.kernel.signal + JITTER * 10.0;
         if self.factor.push(&covariances, variance).is_some() {
-            self.points.rows.push(point.to_vec());
+            self.kernel.push(point);
             self.variances.push(variance);
             self.targets.push((target - self.scale.0) / self.scale.1);
             self.weigh();
@@ -349,13 +351,8 @@ impl Model {
 
     /// The length scales, from the shortest to the longest as they stand.
     pub fn length_scales(&self) -> Vec<f64> {
-        self.hyper.scales.iter().map(|scale| scale.exp()).collect()
+        self.hyper.length_scales()
     }
-}
-
-fn distance(choices: &[bool], inverse: &[f64], left: &[f64], right: &[f64]) -> f64 {
-    let each = choices.iter().zip(inverse).zip(left.iter().zip(right));
-    each.map(|((&choice, inverse), (&a, &b))| inverse * squared(choice, a, b)).sum()
 }
 
 #[cfg(test)]
@@ -403,7 +400,7 @@ mod tests {
         let (points, targets) = data(60, 0.01);
         let hyper = fit(&points, &targets, &vec![1.0; 60]);
         assert!(hyper.scales[0] + 1.0 < hyper.scales[1], "{hyper:?}");
-        let model = Model::new(hyper, points, &targets, &vec![1.0; 60]).expect("definite");
+        let model = Model::new(hyper, &points, &targets, &vec![1.0; 60]).expect("definite");
         for row in [[0.3, 0.9, 1.0], [0.7, 0.1, 2.0]] {
             let found = model.predict(&row);
             assert!((found.mean - truth(&row)).abs() < 0.1, "{found:?} for {}", truth(&row));
@@ -415,7 +412,7 @@ mod tests {
     fn what_was_measured_often_is_believed_more() {
         let points = Points { choices: vec![false], rows: vec![vec![0.1], vec![0.9]] };
         let hyper = Hyper { scales: vec![-1.5], signal: 0.0, noise: 0.0 };
-        let model = Model::new(hyper, points, &[-1.0, 1.0], &[1.0, 10.0]).expect("definite");
+        let model = Model::new(hyper, &points, &[-1.0, 1.0], &[1.0, 10.0]).expect("definite");
         let (once, often) = (model.predict(&[0.1]), model.predict(&[0.9]));
         assert!(once.deviation > 2.0 * often.deviation, "{once:?} {often:?}");
         assert!(once.mean.abs() < 0.6 && often.mean > 0.8);
@@ -425,7 +422,7 @@ mod tests {
     fn a_belief_closes_the_uncertainty_where_it_stands() {
         let (points, targets) = data(10, 0.0);
         let mut model =
-            Model::new(Hyper::prior(3), points, &targets, &[1.0; 10]).expect("definite");
+            Model::new(Hyper::prior(3), &points, &targets, &[1.0; 10]).expect("definite");
         let point = [0.5, 0.5, 1.0];
         let before = model.predict(&point);
         model.believe(&point, before.mean);
@@ -442,13 +439,13 @@ mod tests {
         let replicates = [1.0; 4];
         for targets in [[3.0; 4], [1.0, 2.0, 3.0, 4.0]] {
             let hyper = fit(&points, &targets, &replicates);
-            let model = Model::new(hyper, points.clone(), &targets, &replicates);
+            let model = Model::new(hyper, &points, &targets, &replicates);
             let found = model.expect("noise keeps it definite").predict(&[0.2]);
             assert!(found.mean.is_finite() && found.deviation > 0.0);
         }
         let one = Points { choices: vec![false], rows: vec![vec![0.5]] };
         let hyper = fit(&one, &[7.0], &[1.0]);
-        let found = Model::new(hyper, one, &[7.0], &[1.0]).expect("definite").predict(&[0.9]);
+        let found = Model::new(hyper, &one, &[7.0], &[1.0]).expect("definite").predict(&[0.9]);
         assert!((found.mean - 7.0).abs() < 1e-9);
     }
 }

@@ -1,115 +1,232 @@
-//! Candidates worth asking the surrogates about.
+//! The pool of a batch: candidates worth judging, and the climb from the best of them.
+//!
+//! Judging costs more than bounding ([`Surrogates::bound`]), so only those are judged whose bound
+//! leaves them a chance. Of one goal the bounds hold for the whole batch: what the surrogates
+//! believe of a candidate moves no mean and widens no deviation, and leaves less to gain. Those of
+//! a frontier are found again for each candidate.
 
-use super::features;
-use crate::base::Rng;
-use crate::search::candidate::{Candidate, KnobValue};
-use crate::search::cube;
-use crate::search::propose::random::mutate;
-use crate::search::space::{Domain, SearchSpace};
+use rayon::prelude::*;
 
-/// A candidate as the surrogates see it.
+use super::acquire::{HOPELESS, Known, Surrogates};
+use super::draws::{self, Entry};
+use super::{known, parents_of, region};
+use crate::base::{Rng, Stream};
+use crate::search::candidate::Candidate;
+use crate::search::propose::{Ask, Fresh, start_count};
+use crate::search::space::Seek;
+
+/// Candidates drawn uniformly, as changes to the best, and around the incumbent.
+const DRAWN: (usize, usize, usize) = (400, 300, 500);
+/// The same where a frontier is sought, which has many places to be improved.
+const DRAWN_OF_FRONTIER: (usize, usize, usize) = (900, 500, 700);
+/// How many of the best are changed.
+const PARENTS: usize = 8;
+/// The candidates with the highest hopes stay in the pool for the rest of a batch.
+const SHORT_LIST: usize = 250;
+/// Candidates judged between two looks at how good the best are.
+const JUDGED: usize = 16;
+/// Steps of a climb.
+const STEPS: u32 = 40;
+
+/// A candidate and the most that can be hoped from it.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct Hope {
     /// The candidate.
-    pub candidate: Candidate,
-    /// Its features.
-    pub point: Vec<f64>,
+    pub entry: Entry,
+    /// What is known of it.
+    pub known: Known,
+    /// At least its criterion.
+    bound: f64,
 }
 
-impl Entry {
-    /// `candidate`, where the space allows it.
-    pub fn of(space: &SearchSpace, candidate: Candidate) -> Option<Self> {
-        space.allows(&candidate).then(|| Self { point: features(space, &candidate), candidate })
+impl Hope {
+    fn of(ask: &Ask<'_>, surrogates: &Surrogates, entry: Entry) -> Self {
+        let known = known(ask, surrogates.outlook, &entry.candidate);
+        Self { bound: surrogates.bound(&entry.point, known), entry, known }
     }
 }
 
-/// Uniform candidates, and as many changes to each of `parents` in turn.
-pub fn global(
-    space: &SearchSpace,
-    parents: &[&Candidate],
-    (uniform, mutated): (usize, usize),
-    rng: &mut Rng,
-) -> Vec<Entry> {
-    let mut found = Vec::with_capacity(uniform + mutated);
-    for _ in 0..uniform {
-        let point: Vec<f64> = space.knobs.iter().map(|_| rng.uniform()).collect();
-        found.extend(Entry::of(space, cube::decode(space, &point)));
-    }
-    for index in 0..if parents.is_empty() { 0 } else { mutated } {
-        let child = mutate(space, parents[index % parents.len()], rng);
-        found.extend(Entry::of(space, child));
-    }
-    found
+/// Candidates that were never tried and certainly are no loss, the highest hopes first.
+#[derive(Debug)]
+pub struct Pool<'a> {
+    ask: &'a Ask<'a>,
+    hopes: Vec<Hope>,
 }
 
-/// Candidates in the box of `side` around `centre`, narrower along short length scales. Of many
-/// knobs only some move at a time.
-pub fn around(
-    space: &SearchSpace,
-    centre: &Candidate,
-    (side, scales): (f64, &[f64]),
-    count: usize,
-    rng: &mut Rng,
-) -> Vec<Entry> {
-    let width = space.knobs.len();
-    let mean = scales.iter().map(|scale| scale.ln()).sum::<f64>() / width as f64;
-    let sides: Vec<f64> =
-        scales.iter().map(|scale| side * (scale.ln() - mean).exp().clamp(0.3, 3.0)).collect();
-    let share = (8.0 / width as f64).min(1.0);
-    let mut found = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut values = centre.values().to_vec();
-        let always = rng.below(width as u64) as usize;
-        for (index, knob) in space.knobs.iter().enumerate() {
-            if index == always || rng.uniform() < share {
-                values[index] = moved(&knob.domain, values[index], sides[index], rng);
+impl<'a> Pool<'a> {
+    /// The pool of the batch that `ask` is about.
+    pub fn drawn(
+        ask: &'a Ask<'a>,
+        surrogates: &Surrogates,
+        fresh: &Fresh<'_>,
+        rng: &mut Rng,
+    ) -> Self {
+        let best = parents_of(ask);
+        let parents: Vec<&Candidate> =
+            best.iter().take(PARENTS).map(|&index| &ask.history[index].candidate).collect();
+        let size = if ask.space.seek == Seek::Frontier { DRAWN_OF_FRONTIER } else { DRAWN };
+        let mut entries = draws::global(ask.space, &parents, (size.0, size.1), rng);
+        if let (Some(centre), Some(scales)) = (parents.first(), surrogates.length_scales()) {
+            let side = region::side(ask.space, ask.history, start_count(ask.space));
+            entries.extend(draws::around(ask.space, centre, (side, &scales), size.2, rng));
+        }
+        let mut pool = Self::of(ask, surrogates, fresh, entries);
+        pool.shorten(fresh);
+        pool
+    }
+
+    /// The pool of `entries`.
+    fn of(
+        ask: &'a Ask<'a>,
+        surrogates: &Surrogates,
+        fresh: &Fresh<'_>,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let fresh_ones = entries.into_par_iter().filter(|entry| fresh.is_new(&entry.candidate));
+        let hopes = fresh_ones.map(|entry| Hope::of(ask, surrogates, entry)).collect();
+        let mut pool = Self { ask, hopes };
+        pool.sort();
+        pool
+    }
+
+    /// Keeps the short list: candidates that have a chance.
+    fn shorten(&mut self, fresh: &Fresh<'_>) {
+        let mut kept = Vec::with_capacity(SHORT_LIST);
+        for chunk in self.hopes.chunks(SHORT_LIST) {
+            let has_a_chance = |hope: &&Hope| fresh.has_a_chance(&hope.entry.candidate);
+            kept.par_extend(chunk.par_iter().filter(has_a_chance).cloned());
+            if kept.len() >= SHORT_LIST {
+                break;
             }
         }
-        found.extend(Entry::of(space, Candidate::canonical(space, values)));
+        kept.truncate(SHORT_LIST);
+        self.hopes = kept;
     }
-    found
-}
 
-/// `value` moved within `side` along its axis; a choice drawn again as often as the side is wide.
-fn moved(domain: &Domain, value: KnobValue, side: f64, rng: &mut Rng) -> KnobValue {
-    let jump = rng.uniform() - 0.5;
-    match domain {
-        Domain::Choice { .. } if rng.uniform() < side.min(0.5) => {
-            cube::value_at(domain, rng.uniform())
-        }
-        Domain::Choice { .. } => value,
-        _ => {
-            let at = cube::value_at(domain, cube::coordinate(domain, value) + side * jump);
-            if at == value { next(domain, value, jump) } else { at }
-        }
+    fn sort(&mut self) {
+        self.hopes.retain(|hope| hope.bound > HOPELESS);
+        self.hopes.sort_by(|left, right| right.bound.total_cmp(&left.bound));
     }
-}
 
-/// The neighbour of an integer; any other value stays.
-fn next(domain: &Domain, value: KnobValue, towards: f64) -> KnobValue {
-    match (domain, value) {
-        (Domain::Int { low, high, step, .. }, KnobValue::Int(count)) => {
-            let other = if towards < 0.0 { count - step } else { count + step };
-            KnobValue::Int(if (*low..=*high).contains(&other) { other } else { count })
+    /// The most promising fresh candidate: of the pool, or found by climbing from its `starts`
+    /// best. What was climbed to stays in the pool.
+    pub fn next(
+        &mut self,
+        surrogates: &Surrogates,
+        starts: usize,
+        fresh: &mut Fresh<'_>,
+        rng: &mut Rng,
+    ) -> Option<Hope> {
+        if self.ask.space.seek == Seek::Frontier {
+            let bound = |hope: &mut Hope| {
+                hope.bound = surrogates.bound(&hope.entry.point, hope.known);
+            };
+            self.hopes.par_iter_mut().for_each(bound);
+            self.sort();
         }
-        _ => value,
-    }
-}
-
-/// `from` with one or two knobs moved by about `step` along their axes.
-pub fn nearby(space: &SearchSpace, from: &Candidate, step: f64, rng: &mut Rng) -> Option<Entry> {
-    let mut values = from.values().to_vec();
-    for _ in 0..=rng.below(2) {
-        let index = rng.below(values.len() as u64) as usize;
-        let domain = &space.knobs[index].domain;
-        values[index] = if let Domain::Choice { .. } = domain {
-            cube::value_at(domain, rng.uniform())
-        } else {
-            let jump = step * rng.normal();
-            let at = cube::coordinate(domain, values[index]) + jump;
-            let moved = cube::value_at(domain, at);
-            if moved == values[index] { next(domain, moved, jump) } else { moved }
+        let best = self.most_promising(surrogates, starts);
+        let seeds: Vec<u64> = best.iter().map(|_| rand::RngCore::next_u64(rng)).collect();
+        let climb = |((start, criterion), seed): (&(&Hope, f64), &u64)| {
+            refine(self.ask, surrogates, (*start, *criterion), *seed)
         };
+        let climbed: Vec<Option<(Hope, f64)>> = best.par_iter().zip(&seeds).map(climb).collect();
+        let climbed: Vec<(Hope, f64)> = climbed.into_iter().flatten().collect();
+        let mut judged: Vec<(Hope, f64)> = climbed.clone();
+        judged.extend(best.into_iter().map(|(hope, criterion)| (hope.clone(), criterion)));
+        judged.sort_by(|left, right| right.1.total_cmp(&left.1));
+        self.hopes.extend(climbed.into_iter().map(|(hope, _)| hope));
+        let mut hopes = judged.into_iter().map(|(hope, _)| hope);
+        let next = hopes.find(|hope| fresh.take(&hope.entry.candidate));
+        self.hopes.retain(|hope| fresh.is_new(&hope.entry.candidate));
+        self.sort();
+        next
     }
-    Entry::of(space, Candidate::canonical(space, values))
+
+    /// The `count` most promising with their criteria, the best first, without those that
+    /// certainly are no gain: what judging each would find.
+    fn most_promising(&self, surrogates: &Surrogates, count: usize) -> Vec<(&Hope, f64)> {
+        let mut best: Vec<(&Hope, f64)> = Vec::with_capacity(count + JUDGED);
+        for chunk in self.hopes.chunks(JUDGED) {
+            let least = best.get(count - 1).map_or(HOPELESS, |(_, criterion)| *criterion);
+            let judge = |hope: &'_ Hope| {
+                (hope.bound > least).then(|| surrogates.criterion(&hope.entry.point, hope.known))
+            };
+            let judged: Vec<Option<f64>> = chunk.par_iter().map(judge).collect();
+            let is_last = judged.last().is_some_and(Option::is_none);
+            let gains = chunk.iter().zip(judged).filter_map(|(hope, judged)| {
+                judged.filter(|criterion| *criterion > HOPELESS).map(|criterion| (hope, criterion))
+            });
+            best.extend(gains);
+            best.sort_by(|left, right| right.1.total_cmp(&left.1));
+            best.truncate(count);
+            if is_last {
+                break;
+            }
+        }
+        best
+    }
+}
+
+/// Climbs from `start` by small steps; `None` where none leads up.
+fn refine(
+    ask: &Ask<'_>,
+    surrogates: &Surrogates,
+    start: (&Hope, f64),
+    seed: u64,
+) -> Option<(Hope, f64)> {
+    let mut rng = Rng::new(seed, Stream::Surrogates, 0);
+    let (mut best, mut criterion) = (None, start.1);
+    for step in 0..STEPS {
+        let width = 0.2 * 0.925_f64.powi(step.cast_signed());
+        let from = best.as_ref().unwrap_or(start.0);
+        let Some(entry) = draws::nearby(ask.space, &from.entry.candidate, width, &mut rng) else {
+            continue;
+        };
+        let hope = Hope::of(ask, surrogates, entry);
+        if hope.bound <= criterion {
+            continue;
+        }
+        let judged = surrogates.criterion(&hope.entry.point, hope.known);
+        if judged > criterion {
+            (best, criterion) = (Some(hope), judged);
+        }
+    }
+    best.map(|hope| (hope, criterion))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::propose::gp::Gp;
+    use crate::search::propose::tests::{ask_after, trials};
+    use crate::search::space::tests::serving_space;
+
+    #[test]
+    fn the_most_promising_are_those_that_judging_each_would_find() {
+        let space = serving_space();
+        let history =
+            trials(&space, 30, |p| [1.0 + p[0] * p[3], 900.0 - 700.0 * p[0] + 90.0 * p[2]]);
+        let ask = ask_after(&space, &history, 1);
+        let mut surrogates = Gp::default().surrogates(&ask).expect("figures differ");
+        let mut rng = Rng::new(1, Stream::Surrogates, 0);
+        let entries = draws::global(&space, &[&history[0].candidate], (300, 100), &mut rng);
+        let pool = Pool::of(&ask, &surrogates, &Fresh::new(&ask), entries.clone());
+        // Also after the surrogates have come to believe in some of them.
+        for believed in &entries[..4] {
+            let criterion = |entry: &Entry| surrogates.criterion(&entry.point, None);
+            let mut all: Vec<f64> =
+                entries.iter().map(criterion).filter(|c| *c > HOPELESS).collect();
+            all.sort_by(|left, right| right.total_cmp(left));
+            for count in [1, 7, 250] {
+                let found = pool.most_promising(&surrogates, count);
+                let criteria: Vec<f64> = found.iter().map(|(_, criterion)| *criterion).collect();
+                assert_eq!(criteria, all[..count.min(all.len())]);
+            }
+            for hope in &pool.hopes {
+                let (bound, criterion) = (hope.bound, criterion(&hope.entry));
+                assert!(bound >= criterion, "{bound} is no bound of {criterion}");
+            }
+            surrogates.believe(&believed.point, None);
+        }
+    }
 }
