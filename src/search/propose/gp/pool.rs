@@ -16,7 +16,7 @@ use crate::search::propose::{Ask, Fresh, start_count};
 use crate::search::space::Seek;
 
 /// Candidates drawn uniformly, as changes to the best, and around the incumbent.
-const DRAWN: (usize, usize, usize) = (400, 300, 500);
+const DRAWN: (usize, usize, usize) = (300, 200, 350);
 /// The same where a frontier is sought, which has many places to be improved.
 const DRAWN_OF_FRONTIER: (usize, usize, usize) = (900, 500, 700);
 /// How many of the best are changed.
@@ -24,7 +24,7 @@ const PARENTS: usize = 8;
 /// The candidates with the highest hopes stay in the pool for the rest of a batch.
 const SHORT_LIST: usize = 250;
 /// Candidates judged between two looks at how good the best are.
-const JUDGED: usize = 16;
+const JUDGED: usize = 32;
 /// Steps of a climb.
 const STEPS: u32 = 40;
 
@@ -135,11 +135,14 @@ impl<'a> Pool<'a> {
         judged.extend(best.into_iter().map(|(hope, criterion)| (hope.clone(), criterion)));
         judged.sort_by(|left, right| right.1.total_cmp(&left.1));
         self.hopes.extend(climbed.into_iter().map(|(hope, _)| hope));
-        let mut hopes = judged.into_iter().map(|(hope, _)| hope);
-        let next = hopes.find(|hope| fresh.take(&hope.entry.candidate));
-        self.hopes.retain(|hope| fresh.is_new(&hope.entry.candidate));
+        let taken = judged.iter().position(|(hope, _)| fresh.take(&hope.entry.candidate));
+        let gone = &judged[..taken.map_or(judged.len(), |at| at + 1)];
+        let is_gone = |hope: &Hope| {
+            gone.iter().any(|(other, _)| other.entry.candidate == hope.entry.candidate)
+        };
+        self.hopes.retain(|hope| !is_gone(hope));
         self.sort();
-        next
+        taken.map(|at| judged.swap_remove(at).0)
     }
 
     /// The `count` most promising with their criteria, the best first, without those that
