@@ -88,7 +88,7 @@ fn the_plan_is_said_before_the_search_unless_nobody_wants_to_hear() {
     };
     let (_, said) = search(&[]);
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("  search ")).collect();
-    let expected = "  search       4 evaluations of 3 seeds (14 runs of about 10 requests), \
+    let expected = "  search       4 evaluations of 3 seeds (12 runs of about 10 requests), \
                     or until 2 h 00 min have passed, or 1,000,000 requests were simulated, \
                     or one more is expected to gain less than 1.00 %";
     assert_eq!(lines, [expected]);

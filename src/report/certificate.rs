@@ -53,8 +53,9 @@ impl StudyReport<'_> {
         let tried = outcomes.len() - untried;
         let _ = write!(
             text,
-            "\n  Of {} one step away {tried} were tried: {}.",
+            "\n  {tried} of {} one step away {} tried: {}.",
             plural(outcomes.len(), "candidate"),
+            if tried == 1 { "was" } else { "were" },
             if unproven {
                 "some look better and were not tested on fresh seeds, see below"
             } else {

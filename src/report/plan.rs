@@ -14,6 +14,7 @@ pub fn plan_text(space: &SearchSpace, plan: &StudyPlan) -> String {
     let evaluations = plural(space.budget.evaluations as usize, "evaluation");
     let requests = match plan.requests_per_run {
         0 => String::new(),
+        1 => " of 1 request".to_owned(),
         requests => format!(" of about {} requests", count(requests)),
     };
     let runs = count(plan.search);

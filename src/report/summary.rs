@@ -138,8 +138,21 @@ impl StudyReport<'_> {
             text.push_str(
                 "  Allow more instances, loosen a promise, or give the search more evaluations.\n",
             );
+            if self.measures_nothing() {
+                text.push_str(
+                    "  Runs that measure nothing are too short: `run: {duration: ...}` sets their \
+                     length.\n",
+                );
+            }
         }
         text
+    }
+
+    /// Whether promises fell for want of a figure.
+    fn measures_nothing(&self) -> bool {
+        let nothing = |score: &ConstraintScore| score.estimate.is_none();
+        let stable = self.state.verifications.iter().filter(|met| met.score.stable);
+        stable.flat_map(|met| &met.score.constraints).any(nothing)
     }
 
     /// What a candidate broke, and by how much.
@@ -158,7 +171,12 @@ impl StudyReport<'_> {
                 continue;
             }
             broken.push(match score.estimate {
-                None => format!("`{constraint}`: could not be measured"),
+                None => {
+                    let without = |run: &&Run| run.figures.get(name).is_none();
+                    let (none, all) = (runs.iter().filter(without).count(), runs.len());
+                    let seeds = plural(all, "seed");
+                    format!("`{constraint}`: nothing to measure it by on {none} of {seeds}")
+                }
                 Some(estimate) => {
                     let off = (estimate - constraint.limit).abs();
                     format!(
