@@ -29,6 +29,16 @@ type Tried = (i64, &'static str, f64, bool);
 
 impl Study {
     fn new(tried: &[Tried], verified: &[(usize, f64)], winner: Option<usize>) -> Self {
+        Self::with_frontier(tried, verified, winner, &[])
+    }
+
+    /// The same, where these trials met fresh seeds as points of the frontier.
+    fn with_frontier(
+        tried: &[Tried],
+        verified: &[(usize, f64)],
+        winner: Option<usize>,
+        frontier: &[(usize, f64)],
+    ) -> Self {
         let policies = ["round-robin", "least-loaded"];
         let space = space(vec![
             knob("pools.default.instances", int(1, 16)),
@@ -37,7 +47,18 @@ impl Study {
         let tree = parse("template.yaml", TEMPLATE, &mut Problems::new()).expect("YAML");
         let option = |name: &&str| Node::new((*name).to_owned());
         let template = Template::new(tree, vec![vec![], policies.iter().map(option).collect()]);
-        let entries = entries(&space, tried, verified, winner);
+        let mut entries = entries(&space, tried, verified, winner);
+        let end = entries.pop().expect("a study ends");
+        if !frontier.is_empty() {
+            let trials = frontier.iter().map(|&(trial, _)| trial).collect();
+            entries.push(Entry::Frontier { wave: 1, trials });
+        }
+        for &(trial, ttft) in frontier {
+            let runs = fresh_runs(&space, tried[trial].0, ttft);
+            let (score, found) = (Value::Null, Finding::Kept);
+            entries.push(Entry::Retested { trial, runs, score, found });
+        }
+        entries.push(end);
         let state = StudyState::replay(&space, &entries, Path::new("journal.jsonl"));
         Self { state: state.expect("a well-formed journal"), space, template }
     }
@@ -53,6 +74,11 @@ fn run(seed: u64, instances: i64, ttft: f64, stable: bool) -> Run {
     figures.set("ttft_p99_ms", ttft + seed as f64 % 10.0);
     figures.set("cost_per_hour", 5.9 * instances as f64);
     Run::new(seed, stable, figures)
+}
+
+fn fresh_runs(space: &SearchSpace, instances: i64, ttft: f64) -> Vec<Run> {
+    let seeds = space.seeds.of_verification();
+    seeds.iter().map(|&seed| run(seed, instances, ttft, true)).collect()
 }
 
 fn entries(
@@ -90,8 +116,7 @@ fn entries(
     }
     entries.push(Entry::Searched { why: SearchEnd::Evaluations });
     for &(trial, ttft) in verified {
-        let seeds = space.seeds.of_verification();
-        let runs = seeds.iter().map(|&seed| run(seed, tried[trial].0, ttft, true)).collect();
+        let runs = fresh_runs(space, tried[trial].0, ttft);
         entries.push(Entry::Verified {
             trial,
             round: 0,
@@ -165,6 +190,18 @@ fn a_winner_at_the_edge_of_a_range_is_warned_about() {
     assert!(warnings.iter().any(|text| text.contains("upper end")), "{warnings:?}");
     let inside = found().report().warnings();
     assert!(!inside.iter().any(|text| text.contains("end of its range")), "{inside:?}");
+}
+
+#[test]
+fn who_is_as_cheap_as_the_winner_and_faster_is_named() {
+    let tried = [(13, "round-robin", 40.0, true), (13, "least-loaded", 39.0, true)];
+    let study = |ttft| Study::with_frontier(&tried, &[(0, 50.0)], Some(0), &[(1, ttft)]);
+    let faster = study(44.0).report().warnings();
+    let expected = "trial 1 is no worse than the winner on any axis of the frontier: \
+                    `ttft_p99_ms` is 48.50 there and 54.50 here";
+    assert!(faster.iter().any(|text| text.ends_with(expected)), "{faster:?}");
+    let slower = study(60.0).report().warnings();
+    assert!(!slower.iter().any(|text| text.contains("no worse than the winner")), "{slower:?}");
 }
 
 #[test]

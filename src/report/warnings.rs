@@ -4,8 +4,9 @@ use super::number::figure;
 use super::study::StudyReport;
 use crate::config::{Node, Value};
 use crate::search::journal::SearchEnd;
+use crate::search::pareto::loss;
 use crate::search::promise::runs_needed;
-use crate::search::{Basis, Candidate, Domain, KnobValue, Trial};
+use crate::search::{Basis, Candidate, Domain, KnobValue, ParetoPoint, Trial};
 
 /// With fewer seeds per candidate the search mostly sees noise.
 const SEARCH_SEEDS_MIN: u32 = 3;
@@ -24,6 +25,7 @@ impl StudyReport<'_> {
         warnings.extend(self.assumed());
         if let Some(winner) = self.winner() {
             warnings.extend(self.edges(&winner.candidate));
+            warnings.extend(self.before_the_winner(winner));
         }
         warnings.extend(self.ranked_hardware());
         warnings.extend(self.still_improving());
@@ -91,6 +93,39 @@ impl StudyReport<'_> {
             ));
         }
         warnings
+    }
+
+    /// A point of the frontier that takes the place of the `winner`: of equal objectives the first
+    /// that keeps its promises wins, whatever the other axes say.
+    fn before_the_winner(&self, winner: &Trial) -> Option<String> {
+        let points = self.state.pareto(self.space);
+        let own = points.iter().find(|point| point.trial == winner.index && point.dominated)?;
+        let axes = &self.space.pareto;
+        let gains = |other: &ParetoPoint| -> Vec<f64> {
+            let each = axes.iter().enumerate();
+            each.map(|(at, axis)| loss(axis, own.values[at]) - loss(axis, other.values[at]))
+                .collect()
+        };
+        let is_no_worse = |other: &&ParetoPoint| {
+            other.is_on_frontier() && gains(other).iter().all(|gain| *gain >= 0.0)
+        };
+        let other = points.iter().find(is_no_worse)?;
+        let better = axes.iter().zip(gains(other)).enumerate().filter(|(_, (_, gain))| *gain > 0.0);
+        let better: Vec<String> = better
+            .map(|(at, (axis, _))| {
+                let [there, here] =
+                    [other, own].map(|point| figure(axis.as_str(), point.values[at]));
+                format!("`{axis}` is {there} there and {here} here")
+            })
+            .collect();
+        (!better.is_empty()).then(|| {
+            format!(
+                "on fresh seeds trial {} is no worse than the winner on any axis of the frontier: \
+                 {}",
+                other.trial,
+                better.join(", ")
+            )
+        })
     }
 
     /// Rows of the coefficients' table were fitted one by one.

@@ -357,7 +357,7 @@ fn takes_the_place(
 }
 
 /// The figure as a number to make small.
-fn loss(axis: &MetricName, value: f64) -> f64 {
+pub fn loss(axis: &MetricName, value: f64) -> f64 {
     match axis.better() {
         Better::Lower => value,
         Better::Higher => -value,
