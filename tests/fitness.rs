@@ -45,6 +45,7 @@ fn columns(csv: &str, names: &[&str]) -> Vec<Vec<f64>> {
     let places: Option<Vec<usize>> = names.iter().map(at).collect();
     let places = places.unwrap_or_else(|| panic!("{names:?} in {header:?}"));
     let lines = csv.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    assert!(lines.clone().count() > 0, "nothing but a header");
     let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("`{text}` is a number"));
     lines.map(|cells| places.iter().map(|&place| number(cells[place])).collect()).collect()
 }

@@ -79,7 +79,7 @@ fn a_point_that_only_looks_feasible_is_found_out() {
 fn hardly_a_study_shows_a_point_that_does_not_keep_its_promises() {
     // The expected value of every candidate is just outside, whatever it costs.
     let middle: Middle = |instances, _, _| (500.5 / (0.5_f64 * 0.3 * 0.3).exp(), 7.0 * instances);
-    let studies = 150;
+    let (studies, mut points_tested) = (150, 0);
     let falsely = (0..studies).filter(|&study| {
         let mut space = space(&goal("frontier", "evaluations: 12, certificate: 4"));
         space.seeds.base = 100_000 * (study + 1);
@@ -88,11 +88,13 @@ fn hardly_a_study_shows_a_point_that_does_not_keep_its_promises() {
         let state = run(&folder, Mode::New, &evaluator, &mut NoObserver);
         let points = state.pareto(&space);
         let tested: Vec<usize> = state.retested().collect();
+        points_tested += tested.len();
         points.iter().any(|p| tested.contains(&p.trial) && p.retest == Retest::Kept)
     });
     // 5 % of 150 are 7.5; three standard deviations more are 15.
     let falsely = falsely.count();
     assert!(falsely <= 15, "{falsely} of {studies} studies show a false point");
+    assert!(points_tested > 150, "{points_tested} points were tested");
 }
 
 #[test]

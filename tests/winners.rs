@@ -132,12 +132,15 @@ fn where_costs_depend_on_seeds_a_neighbour_has_to_beat_the_winner_on_the_same_on
     let evaluator = Noisy { cost_noise: 0.01, ..noisy(&space, serving, 0.02) };
     let state = run(&folder, Mode::New, &space, &evaluator);
     assert!(instances(&state).is_some_and(|count| count < 14.0));
+    assert!(!state.rounds.is_empty());
     for round in &state.rounds {
         let challenged = state.verifications.iter().any(|met| met.trial == round.winner);
         assert!(challenged);
     }
-    let kept = state.verifications.iter().filter(|met| met.round > 0);
-    for met in kept.filter(|met| met.found == Finding::Kept) {
+    let challengers = state.verifications.iter().filter(|met| met.round > 0);
+    let kept: Vec<_> = challengers.filter(|met| met.found == Finding::Kept).collect();
+    assert!(!kept.is_empty(), "fewer than 14 do, and only a neighbour has fewer");
+    for met in kept {
         assert!(met.difference.is_some_and(|above| above.mean < 0.0), "{:?}", met.difference);
         let rival = &state.rounds[met.round as usize - 1].rival;
         assert!(rival.len() >= met.runs.len());
