@@ -81,7 +81,8 @@ fn hardly_a_study_shows_a_point_that_does_not_keep_its_promises() {
     let middle: Middle = |instances, _, _| (500.5 / (0.5_f64 * 0.3 * 0.3).exp(), 7.0 * instances);
     let (studies, mut points_tested) = (150, 0);
     let falsely = (0..studies).filter(|&study| {
-        let mut space = space(&goal("frontier", "evaluations: 12, certificate: 4"));
+        // More than may be finalists, which are not tested again.
+        let mut space = space(&goal("frontier", "evaluations: 48, certificate: 4"));
         space.seeds.base = 100_000 * (study + 1);
         space.pareto.reverse();
         let (folder, evaluator) = (Folder::new(), Noisy { middle, ..noisy(&space) });
@@ -94,7 +95,7 @@ fn hardly_a_study_shows_a_point_that_does_not_keep_its_promises() {
     // 5 % of 150 are 7.5; three standard deviations more are 15.
     let falsely = falsely.count();
     assert!(falsely <= 15, "{falsely} of {studies} studies show a false point");
-    assert!(points_tested > 150, "{points_tested} points were tested");
+    assert!(points_tested > 2 * 150, "{points_tested} points were tested");
 }
 
 #[test]

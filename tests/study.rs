@@ -276,7 +276,7 @@ fn constants_missing_figures_and_failures_are_results() {
     }
 }
 
-/// Good on the search's seeds, bad on all others, below 20 instances.
+/// Good on the search's seeds, bad on all others, with 16 instances.
 struct Flattering<'a>(Synthetic<'a>);
 
 impl Evaluator for Flattering<'_> {
@@ -288,7 +288,7 @@ impl Evaluator for Flattering<'_> {
         for (index, job) in jobs.iter().enumerate() {
             let mut run = self.0.run(job);
             let searched = self.0.space.seeds.of_search().contains(&job.seed);
-            let few = run.figures.get("cost_per_hour").is_some_and(|cost| cost < 19.5 * 7.0);
+            let few = run.figures.get("cost_per_hour").is_some_and(|cost| cost < 16.5 * 7.0);
             if !searched && few {
                 run.figures.set("ttft_p99_ms", 600.0);
             }
@@ -304,11 +304,10 @@ fn a_winner_that_fails_on_fresh_seeds_gives_way_to_the_next_best() {
     let evaluator = Flattering(Synthetic::new(&space, |i, _, _| Some((100.0, i * 7.0, true))));
     let new = (Mode::New, ProposerKind::Sobol);
     let (end, state) = synthetic::run(&folder, &space, new, &evaluator);
-    let tried: Vec<bool> = state.verifications.iter().map(|v| v.score.feasible).collect();
-    assert!(!tried[0] && state.verifications[0].score.constraints[0].mean > Some(500.0));
-    assert_eq!(tried.iter().position(|kept| *kept), Some(tried.len() - 1), "{tried:?}");
-    let StudyEnd::Found { trial } = end else { panic!("from 20 instances on they are good") };
-    assert!(state.trials[trial].candidate.number(0) >= Some(20.0));
+    let first = &state.verifications[0].score;
+    assert!(!first.feasible && first.constraints[0].mean > Some(500.0));
+    let StudyEnd::Found { trial } = end else { panic!("17 instances are good") };
+    assert_eq!(state.trials[trial].candidate.number(0), Some(17.0));
 }
 
 #[test]
