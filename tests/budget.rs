@@ -1,25 +1,18 @@
 //! Budgets end a search, and a study does no more than its plan says.
 
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use blis_opt::base::Span;
-use blis_opt::search::{
-    Limits, Mode, NoObserver, ProposerKind, SearchEnd, Study, StudyPlan, StudyState,
-};
+use blis_opt::search::{Mode, ProposerKind, SearchEnd, StudyPlan, StudyState};
 
-use crate::study::{Folder, REQUESTS, SPACE, Synthetic, options, serving, space};
+use crate::place::Place;
+use crate::synthetic::{self, Folder, REQUESTS, SPACE, Synthetic, serving, space};
 
 /// A finished study of `text`, with all runs that it did.
 fn studied(text: &str, proposer: ProposerKind) -> (StudyState, u64) {
     let (folder, space) = (Folder::new(), space(text));
     let evaluator = Synthetic::new(&space, serving);
-    let options = options(&folder.path(), Mode::New, proposer);
-    let mut study = Study::open(space.clone(), &options, 7).expect("opened");
-    let stop = AtomicBool::new(false);
-    let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
-    study.run(&evaluator, &mut NoObserver, limits).expect("no trouble");
-    (study.state().clone(), evaluator.evaluated.load(Ordering::Relaxed) as u64)
+    let (_, state) = synthetic::run(&folder, &space, (Mode::New, proposer), &evaluator);
+    (state, evaluator.evaluated.load(Ordering::Relaxed) as u64)
 }
 
 fn with_budget(budget: &str) -> String {
@@ -39,7 +32,7 @@ fn spent_requests_end_the_search() {
 
 #[test]
 fn a_search_that_expects_little_more_stops_early_and_finds_as_much() {
-    let (whole, _) = studied(SPACE, ProposerKind::Gp);
+    let (whole, _) = studied(&SPACE, ProposerKind::Gp);
     let (early, _) = studied(&with_budget("evaluations: 40, gain: 0.005"), ProposerKind::Gp);
     assert_eq!(early.searched, Some(SearchEnd::Gain));
     assert!(early.search_runs() < whole.search_runs(), "{}", early.search_runs());
@@ -67,7 +60,21 @@ fn no_study_does_more_runs_than_its_plan_says() {
                 .replace("search: 3", &format!("search: {seeds}"));
             let plan = StudyPlan::of(&space(&text), REQUESTS);
             let (state, runs) = studied(&text, ProposerKind::Gp);
-            assert!(state.search_runs() as u64 <= plan.search, "{budget}, {seek}");
+            let searched = state.search_runs() as u64;
+            // What is left is less than an evaluation.
+            assert!((plan.search - 2..=plan.search).contains(&searched), "{budget}: {searched}");
+            let beside = &state.trials[state.search_trials().len()..];
+            let beside: usize = beside.iter().map(|trial| trial.runs.len()).sum();
+            assert!(beside as u64 <= plan.certificate, "{budget}, {seek}: {beside}");
+            let met = |is: fn(u32) -> bool| {
+                state.verifications.iter().filter(|met| is(met.round)).count() as u64
+            };
+            assert!(met(|round| round == 0) <= plan.finalists, "{budget}, {seek}");
+            assert!(met(|round| round > 0) <= plan.challengers, "{budget}, {seek}");
+            assert!(state.retested().count() as u64 <= plan.frontier.unwrap_or(u64::MAX));
+            let fresh = state.verifications.iter().chain(&state.retests);
+            assert!(fresh.clone().all(|met| met.runs.len() as u64 <= plan.fresh.1), "{budget}");
+            assert!(fresh.count() > 0, "{budget}, {seek}: nobody met fresh seeds");
             assert!(runs <= plan.most(), "{budget}, {seek}: {runs} of {}", plan.most());
             assert!(runs > 0 && plan.usual() <= plan.most());
         }
@@ -76,25 +83,19 @@ fn no_study_does_more_runs_than_its_plan_says() {
 
 #[test]
 fn the_plan_is_said_before_the_search_unless_nobody_wants_to_hear() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let place = Place::new();
     let text = with_budget("evaluations: 4, wall: 2h, requests: 1e6, gain: 0.01, certificate: 0");
-    std::fs::write(folder.path().join("small.yaml"), text).expect("written");
-    let search = |more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_blis-opt"));
-        command.env_clear().current_dir(folder.path());
-        command.args(["search", "small.yaml", "--overwrite"]).args(more);
-        let output = command.output().expect("it runs");
-        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
-    };
-    let (_, said) = search(&[]);
+    place.write("small.yaml", &text);
+    let search = |more: &str| place.run(&format!("search small.yaml --overwrite {more}"));
+    let said = search("").talk;
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("  search ")).collect();
     let expected = "  search       4 evaluations of 3 seeds (12 runs of about 10 requests), \
                     or until 2 h 00 min have passed, or 1,000,000 requests were simulated, \
                     or one more is expected to gain less than 1.00 %";
     assert_eq!(lines, [expected]);
-    assert!(!search(&["-q"]).1.contains("PLAN"));
-    let (code, said) = search(&["--proposer", "random"]);
-    assert!(code == Some(1) && said.contains("`random` expects no gain"), "{said}");
+    assert!(!search("-q").talk.contains("PLAN"));
+    let said = search("--proposer random").expect(1).talk;
+    assert!(said.contains("`random` expects no gain"), "{said}");
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-use tempfile::TempDir;
+use crate::place::{Place, files_of};
 
 /// A fleet that changes, in two scenarios: every kind of figure is in it.
 const SPACE: &str = "\
@@ -31,48 +30,19 @@ budget: {evaluations: 6}
 batch: 4
 ";
 
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        let place = Self(tempfile::tempdir().expect("a temporary folder"));
-        place.write("space.yaml", SPACE);
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("a written file");
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_blis-opt"));
-        command.env_clear().current_dir(self.0.path()).args(arguments.split_whitespace());
-        command.output().expect("the program runs")
-    }
-
-    /// Searches `space` in a folder of its own: what it wrote and printed, and what it said.
-    fn search(&self, space: &str, options: &str) -> (Vec<(String, Vec<u8>)>, String) {
-        let told = self.run(&format!("search {space} --out study --overwrite {options}"));
-        let talk = String::from_utf8(told.stderr).expect("UTF-8");
-        assert!(matches!(told.status.code(), Some(0 | 3)), "{talk}");
-        let mut files = files_of(&self.path("study"));
-        files.push(("standard output".to_owned(), told.stdout));
-        (files, talk)
-    }
+fn place() -> Place {
+    let place = Place::new();
+    place.write("space.yaml", SPACE);
+    place
 }
 
-fn files_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let entries = fs::read_dir(folder).expect("a study").map(|entry| entry.expect("readable"));
-    let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
-    let paths = entries.map(|entry| entry.path()).filter(|path| name(path) != "lock");
-    let mut files: Vec<(String, Vec<u8>)> =
-        paths.map(|path| (name(&path), fs::read(&path).expect("readable"))).collect();
-    files.sort();
-    files
+/// Searches `space` in a folder of its own: what it wrote and printed, and what it said.
+fn search(place: &Place, space: &str, options: &str) -> (Vec<(String, String)>, String) {
+    let told = place.run(&format!("search {space} --out study --overwrite {options}"));
+    assert!(matches!(told.code, Some(0 | 3)), "{}", told.talk);
+    let mut files = files_of(&place.path("study"));
+    files.push(("standard output".to_owned(), told.out));
+    (files, told.talk)
 }
 
 /// How many runs were known, of how many.
@@ -106,25 +76,24 @@ fn calm() -> String {
 
 #[test]
 fn a_study_has_the_same_bytes_with_a_cold_a_warm_a_spoilt_and_no_cache_on_any_threads() {
-    let place = Place::new();
+    let place = place();
     place.write("calm.yaml", &calm());
     let stopped = [("space.yaml", false), ("calm.yaml", true)].map(|(space, stops)| {
         let journal = same_bytes(&place, space, &format!("--cache {space}.runs"));
-        let journal = String::from_utf8_lossy(&journal).into_owned();
         (journal.contains("\"stopped\":\""), stops)
     });
     assert!(stopped.iter().all(|(found, expected)| found == expected), "{stopped:?}");
 }
 
 /// Searches `space` with the cache that `option` names in every state; its journal.
-fn same_bytes(place: &Place, space: &str, option: &str) -> Vec<u8> {
-    let (without, talk) = place.search(space, "--no-cache");
+fn same_bytes(place: &Place, space: &str, option: &str) -> String {
+    let (without, talk) = search(place, space, "--no-cache");
     assert_eq!(known(&talk), (0, 0));
-    let (cold, talk) = place.search(space, &format!("{option} --threads 1"));
+    let (cold, talk) = search(place, space, &format!("{option} --threads 1"));
     assert_eq!(cold, without);
     let again = known(&talk).0;
     for threads in [1, 2] {
-        let (warm, talk) = place.search(space, &format!("{option} --threads {threads}"));
+        let (warm, talk) = search(place, space, &format!("{option} --threads {threads}"));
         assert_eq!(warm, without, "{threads} threads");
         let (found, asked) = known(&talk);
         assert!(found == asked && asked > again + 10, "{talk}");
@@ -140,11 +109,11 @@ fn same_bytes(place: &Place, space: &str, option: &str) -> Vec<u8> {
             _ => {}
         }
     }
-    let (mended, talk) = place.search(space, option);
+    let (mended, talk) = search(place, space, option);
     assert_eq!(mended, without);
     let (found, asked) = known(&talk);
     assert!(0 < found && found < asked, "{talk}");
-    let (_, talk) = place.search(space, option);
+    let (_, talk) = search(place, space, option);
     assert_eq!(known(&talk), (asked, asked), "what was spoilt is whole again");
     let journal = without.into_iter().find(|(name, _)| name == "journal.jsonl");
     journal.expect("a study has a journal").1
@@ -152,8 +121,8 @@ fn same_bytes(place: &Place, space: &str, option: &str) -> Vec<u8> {
 
 #[test]
 fn other_knobs_limits_budgets_and_proposers_share_the_runs_that_are_the_same() {
-    let place = Place::new();
-    place.search("space.yaml", "--cache runs");
+    let place = place();
+    search(&place, "space.yaml", "--cache runs");
     let more = SPACE
         .replace("batch: 4", "batch: 4\nname: other")
         .replace("knobs:\n", "knobs:\n  batching.max_running_requests: {choice: [64, 128, 256]}\n");
@@ -163,39 +132,39 @@ fn other_knobs_limits_budgets_and_proposers_share_the_runs_that_are_the_same() {
     for (space, options) in
         [("limits.yaml", ""), ("more.yaml", ""), ("space.yaml", "--proposer random")]
     {
-        let (without, _) = place.search(space, &format!("{options} --no-cache"));
-        let (with, talk) = place.search(space, &format!("{options} --cache runs"));
+        let (without, _) = search(&place, space, &format!("{options} --no-cache"));
+        let (with, talk) = search(&place, space, &format!("{options} --cache runs"));
         assert_eq!(with, without, "{space} {options}");
         assert!(known(&talk).0 > 0, "{space} {options}: {talk}");
     }
-    let seed = place.search("space.yaml", "--cache other --seed 100").1;
-    assert_eq!(known(&place.search("space.yaml", "--cache other --seed 5000").1), (0, 0), "{seed}");
+    search(&place, "space.yaml", "--cache other --seed 100");
+    let (_, talk) = search(&place, "space.yaml", "--cache other --seed 5000");
+    assert_eq!(known(&talk), (0, 0), "no seed is the same: {talk}");
 }
 
 #[test]
 fn a_cache_that_cannot_be_written_is_said_and_changes_nothing() {
-    let place = Place::new();
-    let (without, _) = place.search("space.yaml", "--no-cache");
+    let place = place();
+    let (without, _) = search(&place, "space.yaml", "--no-cache");
     place.write("taken", "no folder");
-    let (with, talk) = place.search("space.yaml", "--cache taken");
+    let (with, talk) = search(&place, "space.yaml", "--cache taken");
     assert_eq!(with, without);
     assert!(talk.contains("the cache of runs was of no use: cannot"), "{talk}");
-    let (_, talk) = place.search("space.yaml", "--cache taken --quiet");
+    let (_, talk) = search(&place, "space.yaml", "--cache taken --quiet");
     assert_eq!(talk, "");
 }
 
 #[test]
 fn the_cache_command_shows_and_clears() {
-    let place = Place::new();
-    let text = |output: Output| String::from_utf8(output.stdout).expect("UTF-8");
-    assert_eq!(text(place.run("cache --cache runs")), "0 runs in runs, 0.0 of at most 256.0 MiB\n");
-    place.search("space.yaml", "--cache runs");
-    let shown = text(place.run("cache --cache runs --json"));
+    let place = place();
+    assert_eq!(place.run("cache --cache runs").out, "0 runs in runs, 0.0 of at most 256.0 MiB\n");
+    search(&place, "space.yaml", "--cache runs");
+    let shown = place.run("cache --cache runs --json").out;
     let count = entries(&place.path("runs")).len();
     assert!(shown.contains(&format!("\"runs\": {count}")) && count > 10, "{shown}");
-    let cleared = text(place.run("cache clear --cache runs"));
+    let cleared = place.run("cache clear --cache runs").out;
     assert!(cleared.starts_with(&format!("removed {count} runs, ")), "{cleared}");
     assert!(!place.path("runs/runs-1").exists());
-    let nowhere = place.run("cache");
-    assert_eq!(nowhere.status.code(), Some(1), "no folder is set");
+    // No folder is set.
+    place.run("cache").expect(1);
 }

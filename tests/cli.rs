@@ -1,78 +1,11 @@
 //! The built program from end to end: cleared environment, a temporary folder, real signals.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::Duration;
 
-use tempfile::TempDir;
-
-/// A folder of its own for one test, and the program in it.
-struct Place {
-    folder: TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, text).expect("a written file");
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_else(|problem| panic!("{name}: {problem}"))
-    }
-
-    /// The program with these arguments, separated by blanks.
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_blis-opt"));
-        command
-            .env_clear()
-            .current_dir(self.folder.path())
-            .args(arguments.split_whitespace())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Ended {
-        Ended::of(&self.command(arguments).output().expect("the program runs"))
-    }
-
-    fn start(&self, arguments: &str) -> Child {
-        self.command(arguments).spawn().expect("the program starts")
-    }
-}
-
-/// How a run ended and what it printed.
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    talk: String,
-}
-
-impl Ended {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        Self { code: output.status.code(), out: text(&output.stdout), talk: text(&output.stderr) }
-    }
-
-    #[track_caller]
-    fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.out, self.talk);
-        self
-    }
-}
+use crate::place::{Ended, Place, files_of};
 
 /// A fleet that a few small runs decide: two instances keep up, one does not.
 const SPACE: &str = "\
@@ -98,21 +31,6 @@ const POLICY: &str = "\
 pools:
   default: {model: meta-llama/llama-3.1-8b-instruct, instances: 2}
 ";
-
-/// Every file of a finished study but the lock, with its text.
-fn files_of(folder: &Path) -> Vec<(String, String)> {
-    let mut files: Vec<(String, String)> = fs::read_dir(folder)
-        .expect("a study")
-        .map(|entry| entry.expect("readable").path())
-        .filter(|path| path.file_name().is_some_and(|name| name != "lock"))
-        .map(|path| {
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            (name, fs::read_to_string(&path).expect("UTF-8"))
-        })
-        .collect();
-    files.sort();
-    files
-}
 
 /// The study of [`SPACE`] as it is when nothing disturbs it.
 fn undisturbed(place: &Place) -> Vec<(String, String)> {

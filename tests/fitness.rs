@@ -1,10 +1,9 @@
 //! The fitness of the capacity-planning tutorial, from the search space to the files.
 
-use std::path::Path;
-use std::process::Command;
-
 use blis_opt::search::{Figures, FitnessWeights};
 use serde_json::Value;
+
+use crate::place::Place;
 
 const WEIGHTS: &str = "p99_ttft:3,mean_e2e:1,throughput:2";
 const PARTS: [&str; 3] = ["ttft_p99_ms", "e2e_mean_ms", "throughput_rps"];
@@ -25,25 +24,12 @@ seeds: {base: 7, search: 2, verify: 3}
 budget: {evaluations: 6, certificate: 2}
 ";
 
-fn program(folder: &Path, arguments: &str) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_blis-opt"));
-    command.env_clear().current_dir(folder).args(arguments.split_whitespace());
-    let ended = command.output().expect("the program runs");
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    String::from_utf8(ended.stdout).expect("UTF-8")
-}
-
-/// A finished search of `space`: its folder, and what it printed.
-fn searched(space: &str) -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    std::fs::write(folder.path().join("space.yaml"), space).expect("a written file");
-    let said = program(folder.path(), "search space.yaml --out s");
-    (folder, said)
-}
-
-fn read(folder: &tempfile::TempDir, name: &str) -> String {
-    let path = folder.path().join(name);
-    std::fs::read_to_string(path).unwrap_or_else(|problem| panic!("{name}: {problem}"))
+/// The place of a finished search of `space` in `s`, and what it printed.
+fn searched(space: &str) -> (Place, String) {
+    let place = Place::new();
+    place.write("space.yaml", space);
+    let said = place.run("search space.yaml --out s").expect(0).out;
+    (place, said)
 }
 
 /// The fitness by its formula, at a scale of 1000 ms.
@@ -59,13 +45,14 @@ fn columns(csv: &str, names: &[&str]) -> Vec<Vec<f64>> {
     let places: Option<Vec<usize>> = names.iter().map(at).collect();
     let places = places.unwrap_or_else(|| panic!("{names:?} in {header:?}"));
     let lines = csv.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    assert!(lines.clone().count() > 0, "nothing but a header");
     let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("`{text}` is a number"));
     lines.map(|cells| places.iter().map(|&place| number(cells[place])).collect()).collect()
 }
 
 #[test]
 fn every_table_and_file_with_a_fitness_has_what_it_is_made_of() {
-    let (folder, said) = searched(SPACE);
+    let (place, said) = searched(SPACE);
     let tables = said.lines().filter(|line| line.contains("trial ") && line.contains(" fitness"));
     let tables: Vec<&str> = tables.collect();
     assert_eq!(tables.len(), 2, "tried and frontier:\n{said}");
@@ -76,15 +63,15 @@ fn every_table_and_file_with_a_fitness_has_what_it_is_made_of() {
 
     // The mean of a fitness over seeds is near that of the means.
     let all = ["fitness", PARTS[0], PARTS[1], PARTS[2]];
-    for row in columns(&read(&folder, "s/trials.csv"), &all) {
+    for row in columns(&place.read("s/trials.csv"), &all) {
         assert!((row[0] - by_hand(&row[1..])).abs() < 0.05, "{row:?}");
     }
-    for row in columns(&read(&folder, "s/pareto.csv"), &all) {
+    for row in columns(&place.read("s/pareto.csv"), &all) {
         assert!((row[0] - by_hand(&row[1..])).abs() < 0.05, "{row:?}");
     }
-    let pareto: Value = serde_json::from_str(&read(&folder, "s/pareto.json")).expect("JSON");
+    let pareto: Value = serde_json::from_str(&place.read("s/pareto.json")).expect("JSON");
     let document: Value =
-        serde_json::from_str(&program(folder.path(), "report s --json")).expect("JSON");
+        serde_json::from_str(&place.run("report s --json").expect(0).out).expect("JSON");
     for part in PARTS {
         assert!(pareto["points"][0]["figures"][part].is_f64(), "{pareto}");
         assert!(document["trials"][0]["figures"][part].is_f64(), "{document}");
@@ -100,9 +87,9 @@ fn a_comparison_of_studies_has_what_a_fitness_is_made_of() {
     assert!(SPACE.contains(knobs));
     let space =
         format!("{}{two}", SPACE.replace("  batching: {", "  scheduler: fcfs\n  batching: {"));
-    let (folder, _) = searched(&space);
-    let text = read(&folder, "s/comparison.txt");
-    let csv = read(&folder, "s/comparison.csv");
+    let (place, _) = searched(&space);
+    let text = place.read("s/comparison.txt");
+    let csv = place.read("s/comparison.csv");
     for row in columns(&csv, &["fitness", PARTS[0], PARTS[1], PARTS[2]]) {
         assert!((row[0] - by_hand(&row[1..])).abs() < 0.05, "{row:?}");
     }
@@ -115,8 +102,8 @@ fn each_scenario_has_its_fitness_and_figures() {
                      crowd: {weight: 1, burst: {at: 5s, for: 5s, factor: 3}}\n";
     let goal = "objective: {maximize: fitness@crowd, subject_to: [fitness@each >= 1], weights:";
     let space = SPACE.replace("objective: {maximize: fitness, weights:", goal) + scenarios;
-    let (folder, _) = searched(&space);
-    let csv = read(&folder, "s/trials.csv");
+    let (place, _) = searched(&space);
+    let csv = place.read("s/trials.csv");
     let crowd = PARTS.map(|part| format!("{part}@crowd"));
     let names = ["fitness@crowd", &crowd[0], &crowd[1], &crowd[2]];
     for row in columns(&csv, &names) {
@@ -127,12 +114,9 @@ fn each_scenario_has_its_fitness_and_figures() {
     }
     let unweighted = SPACE.replace(", weights: \"p99_ttft:3,mean_e2e:1,throughput:2\"", "");
     let unweighted = unweighted.replace("maximize: fitness", "maximize: fitness@calm") + scenarios;
-    std::fs::write(folder.path().join("bad.yaml"), unweighted).expect("a written file");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_blis-opt"));
-    let ended = command.current_dir(folder.path()).args(["check", "bad.yaml"]).output();
-    let ended = ended.expect("the program runs");
-    let told = [ended.stdout, ended.stderr].concat();
-    assert!(String::from_utf8_lossy(&told).contains("`fitness` needs weights"));
+    place.write("bad.yaml", &unweighted);
+    let told = place.run("check bad.yaml").expect(1).talk;
+    assert!(told.contains("`fitness` needs weights"), "{told}");
 }
 
 #[test]

@@ -1,90 +1,21 @@
 //! The frontier of a study keeps its word: what is shown on it was tested on fresh seeds.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use blis_opt::base::{Rng, Span, Stream};
-use blis_opt::config::{Defaults, Problems};
 use blis_opt::search::{
-    Candidate, Evaluator, Figures, Job, Limits, Mode, NoObserver, Observer, ParetoPoint, Phase,
-    Progress, ProposerKind, Retest, Run, SearchSpace, Sink, Stop, Study, StudyOptions, StudyState,
-    read_space,
+    Candidate, Evaluator, Figures, Job, Mode, NoObserver, Observer, ParetoPoint, Phase, Progress,
+    ProposerKind, Retest, Run, SearchSpace, Sink, Stop, StudyState,
 };
 
-const SPACE: &str = "
-template:
-  pools: {h100: {model: meta-llama/llama-3.1-8b-instruct, gpu: H100, instances: 14}}
-  batching: {max_running_requests: 128}
-workload: {rate: 500, num_requests: 10}
-knobs:
-  pools.h100.instances: {int: [4, 32]}
-  batching.max_running_requests: {int: [32, 256]}
-";
-
-/// TTFT p99 in the middle of a candidate's runs, and its cost.
-type Truth = fn(instances: f64, limit: f64) -> (f64, f64);
-
-/// Lognormal noise, drawn anew for each candidate and seed: the hardest case for whoever picks.
-struct Noisy<'a> {
-    space: &'a SearchSpace,
-    truth: Truth,
-    noise: f64,
-}
-
-impl Noisy<'_> {
-    fn truth(&self, candidate: &Candidate) -> (f64, f64) {
-        let number = |knob: usize| candidate.number(knob).expect("a number");
-        (self.truth)(number(0), number(1))
-    }
-
-    fn run(&self, job: &Job) -> Run {
-        let (ttft, cost) = self.truth(&job.candidate);
-        let mut rng = Rng::new(job.seed ^ job.candidate.hash(), Stream::Arrivals, 0);
-        let mut figures = Figures::default();
-        figures.set("ttft_p99_ms", ttft * (self.noise * rng.normal()).exp());
-        figures.set("tpot_p99_ms", 10.0 + 1e3 / cost * (self.noise * rng.normal()).exp());
-        figures.set("cost_per_hour", cost);
-        Run::new(job.seed, true, figures)
-    }
-}
-
-impl Evaluator for Noisy<'_> {
-    fn version(&self) -> u64 {
-        7
-    }
-
-    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
-        let next = AtomicUsize::new(0);
-        rayon::scope(|scope| {
-            for _ in 0..rayon::current_num_threads().min(jobs.len()) {
-                scope.spawn(|_| {
-                    while !stop() {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(job) = jobs.get(index) else { break };
-                        done(index, self.run(job));
-                    }
-                });
-            }
-        });
-    }
-}
+use crate::synthetic::{self, Folder, LIMIT, Middle, Noisy, fleet, line_ends};
 
 /// More instances answer faster; below twelve the mean breaks the promise of 500 ms, and many a
 /// candidate just below looks as if it did not.
-fn serving(instances: f64, limit: f64) -> (f64, f64) {
+fn serving(instances: f64, limit: f64, _: bool) -> (f64, f64) {
     let capacity = instances * (limit / 256.0).powf(0.05);
     (470.0 * (12.0 / capacity).powf(0.8), instances * 7.0)
 }
 
 fn space(goal: &str) -> SearchSpace {
-    space_of(&format!("{SPACE}{goal}"))
-}
-
-fn space_of(text: &str) -> SearchSpace {
-    let mut problems = Problems::new();
-    let none = |_: &str| Err("no file".to_owned());
-    let read = read_space(("serving.yaml", text), Defaults::embedded(), &none, &mut problems);
-    read.unwrap_or_else(|| panic!("{:#?}", problems.list())).space
+    synthetic::space(&[&fleet(14, 32), LIMIT, goal].concat())
 }
 
 fn goal(seek: &str, budget: &str) -> String {
@@ -94,41 +25,18 @@ fn goal(seek: &str, budget: &str) -> String {
     )
 }
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let memory = tempfile::tempdir_in("/dev/shm");
-        Self(memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder"))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("study")
-    }
-
-    fn journal(&self) -> Vec<u8> {
-        std::fs::read(self.path().join("journal.jsonl")).expect("a journal")
-    }
-}
-
 fn run(
-    folder: &Path,
+    folder: &Folder,
     mode: Mode,
     evaluator: &Noisy<'_>,
     observer: &mut dyn Observer,
 ) -> StudyState {
-    let proposer = ProposerKind::Random;
-    let options = StudyOptions { folder: folder.to_owned(), mode, proposer, sources: vec![] };
-    let space = evaluator.space.clone();
-    let mut study = Study::open(space, &options, evaluator.version()).expect("opened");
-    let stop = AtomicBool::new(false);
-    let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
-    study.run(evaluator, observer, limits).expect("no trouble");
-    study.state().clone()
+    let how = (mode, ProposerKind::Random);
+    synthetic::run_watched(folder, evaluator.space, how, (evaluator, observer)).1
 }
 
 fn noisy(space: &SearchSpace) -> Noisy<'_> {
-    Noisy { space, truth: serving, noise: 0.3 }
+    Noisy { space, middle: serving, noise: 0.3, cost_noise: 0.0 }
 }
 
 fn quiet(space: &SearchSpace) -> Noisy<'_> {
@@ -141,7 +49,7 @@ fn on_frontier(state: &StudyState, space: &SearchSpace) -> Vec<ParetoPoint> {
 
 /// Whether the mean of a candidate's TTFT keeps the promise in truth.
 fn keeps(evaluator: &Noisy<'_>, state: &StudyState, trial: usize) -> bool {
-    let (middle, _) = evaluator.truth(&state.trials[trial].candidate);
+    let (middle, _) = evaluator.middle(&state.trials[trial].candidate);
     middle * (0.5 * evaluator.noise * evaluator.noise).exp() <= 500.0
 }
 
@@ -149,7 +57,7 @@ fn keeps(evaluator: &Noisy<'_>, state: &StudyState, trial: usize) -> bool {
 fn a_point_that_only_looks_feasible_is_found_out() {
     let space = space(&goal("frontier", "evaluations: 60"));
     let (folder, evaluator) = (Folder::new(), noisy(&space));
-    let state = run(&folder.path(), Mode::New, &evaluator, &mut NoObserver);
+    let state = run(&folder, Mode::New, &evaluator, &mut NoObserver);
     let points = state.pareto(&space);
     let fallen: Vec<_> = points.iter().filter(|p| p.retest == Retest::Fallen).collect();
     assert!(fallen.iter().any(|point| !keeps(&evaluator, &state, point.trial)), "{points:#?}");
@@ -170,21 +78,24 @@ fn a_point_that_only_looks_feasible_is_found_out() {
 #[test]
 fn hardly_a_study_shows_a_point_that_does_not_keep_its_promises() {
     // The expected value of every candidate is just outside, whatever it costs.
-    let truth: Truth = |instances, _| (500.5 / (0.5_f64 * 0.3 * 0.3).exp(), 7.0 * instances);
-    let studies = 150;
+    let middle: Middle = |instances, _, _| (500.5 / (0.5_f64 * 0.3 * 0.3).exp(), 7.0 * instances);
+    let (studies, mut points_tested) = (150, 0);
     let falsely = (0..studies).filter(|&study| {
-        let mut space = space(&goal("frontier", "evaluations: 12, certificate: 4"));
+        // More than may be finalists, which are not tested again.
+        let mut space = space(&goal("frontier", "evaluations: 48, certificate: 4"));
         space.seeds.base = 100_000 * (study + 1);
         space.pareto.reverse();
-        let (folder, evaluator) = (Folder::new(), Noisy { space: &space, truth, noise: 0.3 });
-        let state = run(&folder.path(), Mode::New, &evaluator, &mut NoObserver);
+        let (folder, evaluator) = (Folder::new(), Noisy { middle, ..noisy(&space) });
+        let state = run(&folder, Mode::New, &evaluator, &mut NoObserver);
         let points = state.pareto(&space);
         let tested: Vec<usize> = state.retested().collect();
+        points_tested += tested.len();
         points.iter().any(|p| tested.contains(&p.trial) && p.retest == Retest::Kept)
     });
     // 5 % of 150 are 7.5; three standard deviations more are 15.
     let falsely = falsely.count();
     assert!(falsely <= 15, "{falsely} of {studies} studies show a false point");
+    assert!(points_tested > 2 * 150, "{points_tested} points were tested");
 }
 
 #[test]
@@ -192,7 +103,7 @@ fn the_bound_is_kept_and_what_it_leaves_untested_is_marked() {
     for (bound, text) in [(3, ", frontier: 3"), (0, ", frontier: 0"), (6, "")] {
         let space = space(&goal("optimum", &format!("evaluations: 60{text}")));
         let (folder, evaluator) = (Folder::new(), noisy(&space));
-        let state = run(&folder.path(), Mode::New, &evaluator, &mut NoObserver);
+        let state = run(&folder, Mode::New, &evaluator, &mut NoObserver);
         assert!(state.retested().count() <= bound);
         let met: Vec<usize> = state.met().iter().map(|met| met.trial).collect();
         for point in on_frontier(&state, &space) {
@@ -207,7 +118,7 @@ fn the_bound_is_kept_and_what_it_leaves_untested_is_marked() {
 fn the_winner_and_the_finalists_are_not_simulated_again() {
     let space = space(&goal("optimum", "evaluations: 60"));
     let (folder, evaluator) = (Folder::new(), quiet(&space));
-    let state = run(&folder.path(), Mode::New, &evaluator, &mut NoObserver);
+    let state = run(&folder, Mode::New, &evaluator, &mut NoObserver);
     let winner = state.winner.expect("twelve instances and more do");
     assert!(state.retested().all(|trial| state.verifications.iter().all(|met| met.trial != trial)));
     let points = state.pareto(&space);
@@ -229,7 +140,7 @@ fn cut_anywhere_in_the_re_test_a_study_ends_in_the_same_bytes() {
     let text = goal("frontier", "evaluations: 16, certificate: 2") + "batch: 3\n";
     let space = space(&text.replace("verify: 8", "verify: 3, verify_max: 12"));
     let (whole, evaluator) = (Folder::new(), quiet(&space));
-    let state = run(&whole.path(), Mode::New, &evaluator, &mut NoObserver);
+    let state = run(&whole, Mode::New, &evaluator, &mut NoObserver);
     assert!(state.retests.len() > 2 && state.winner.is_some());
     let looks = state.retests.iter().map(|met| met.runs.len());
     assert!(looks.clone().max() > looks.min(), "some were looked at again");
@@ -240,12 +151,10 @@ fn cut_anywhere_in_the_re_test_a_study_ends_in_the_same_bytes() {
     assert_eq!(again, state);
     for cut in (0..first).step_by(997).chain((first..bytes.len()).step_by(61)).chain(
         // Every line's end, too.
-        (0..bytes.len()).filter(|&at| bytes[at] == b'\n').flat_map(|at| [at, at + 1]),
+        line_ends(&bytes).flat_map(|end| [end - 1, end]),
     ) {
-        let folder = Folder::new();
-        std::fs::create_dir_all(folder.path()).expect("a folder");
-        std::fs::write(folder.path().join("journal.jsonl"), &bytes[..cut]).expect("written");
-        run(&folder.path(), Mode::Resume, &evaluator, &mut NoObserver);
+        let folder = Folder::with_journal(&bytes[..cut]);
+        run(&folder, Mode::Resume, &evaluator, &mut NoObserver);
         assert!(folder.journal() == bytes, "cut at byte {cut} of {}", bytes.len());
     }
 }
@@ -274,7 +183,7 @@ fn one_thread_and_two_write_the_same_bytes_and_tell_how_far_they_are() {
         let (folder, evaluator) = (Folder::new(), noisy(&space));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         let mut told = Told::default();
-        let state = pool.install(|| run(&folder.path(), Mode::New, &evaluator, &mut told));
+        let state = pool.install(|| run(&folder, Mode::New, &evaluator, &mut told));
         let all = state.retested().count();
         assert!(told.last == (all, all) && told.times >= all && all > 0);
         folder.journal()
@@ -287,7 +196,7 @@ fn three_axes_are_tested_like_two() {
     let text = goal("frontier", "evaluations: 40");
     let space = space(&format!("{text}pareto: [ttft_p99_ms, tpot_p99_ms, cost_per_hour]\n"));
     let (folder, evaluator) = (Folder::new(), noisy(&space));
-    let state = run(&folder.path(), Mode::New, &evaluator, &mut NoObserver);
+    let state = run(&folder, Mode::New, &evaluator, &mut NoObserver);
     let front = on_frontier(&state, &space);
     assert!(front.len() >= 3);
     for point in &front {
@@ -356,13 +265,8 @@ impl Evaluator for Sphere<'_> {
 /// The share of the box from the origin to 150 in each figure that a search takes.
 fn volume_of(space: &SearchSpace, proposer: ProposerKind) -> f64 {
     let (folder, evaluator) = (Folder::new(), Sphere(space));
-    let options =
-        StudyOptions { folder: folder.path(), mode: Mode::New, proposer, sources: vec![] };
-    let mut study = Study::open(space.clone(), &options, 7).expect("opened");
-    let stop = AtomicBool::new(false);
-    let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
-    study.run(&evaluator, &mut NoObserver, limits).expect("no trouble");
-    let front = on_frontier(study.state(), space).into_iter();
+    let (_, state) = synthetic::run(&folder, space, (Mode::New, proposer), &evaluator);
+    let front = on_frontier(&state, space).into_iter();
     let places = front.map(|point| point.values.iter().map(|value| value / 150.0).collect());
     blis_opt::search::pareto::hypervolume(&places.collect::<Vec<_>>())
 }
@@ -374,7 +278,7 @@ fn of_three_axes_the_default_search_takes_more_than_chance_and_a_grid_do() {
     for proposer in [ProposerKind::Gp, ProposerKind::Random, ProposerKind::Sobol] {
         let mut volumes: Vec<f64> = (0..seeds)
             .map(|seed| {
-                let mut space = space_of(WIDE);
+                let mut space = synthetic::space(WIDE);
                 space.seeds.base = 1000 * (seed + 1);
                 volume_of(&space, proposer)
             })

@@ -1,143 +1,21 @@
 //! Studies over an evaluator whose truth is known: optimum, journal, resume, threads.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use blis_opt::base::{Rng, Span, Stream};
+use blis_opt::base::Span;
 use blis_opt::config::{Defaults, Problems};
 use blis_opt::search::journal;
 use blis_opt::search::{
-    Candidate, Evaluator, Figures, Job, Limits, Mode, NoObserver, Observer, Progress, ProposerKind,
-    Run, SearchEnd, SearchSpace, Sink, SpaceFile, Stop, Study, StudyEnd, StudyError, StudyOptions,
-    StudyState, read_space,
+    Candidate, Evaluator, Job, Limits, Mode, NoObserver, Observer, Progress, ProposerKind,
+    SearchEnd, SearchSpace, Sink, SpaceFile, Stop, Study, StudyEnd, StudyError, StudyState,
+    read_space,
 };
 
-/// What a synthetic fleet does, given instances, batch limit and whether requests are routed well.
-pub type Truth = fn(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)>;
-
-/// Computes what it is told to, with a little noise per seed.
-pub struct Synthetic<'a> {
-    space: &'a SearchSpace,
-    truth: Truth,
-    noise: f64,
-    pub evaluated: AtomicUsize,
-}
-
-impl<'a> Synthetic<'a> {
-    pub fn new(space: &'a SearchSpace, truth: Truth) -> Self {
-        Self { space, truth, noise: 0.02, evaluated: AtomicUsize::new(0) }
-    }
-
-    fn run(&self, job: &Job) -> Run {
-        self.evaluated.fetch_add(1, Ordering::Relaxed);
-        let labels = job.candidate.labels(self.space);
-        let label =
-            |path: &str| labels.iter().find(|(name, _)| name == path).map(|(_, v)| v.as_str());
-        let number = |path: &str| label(path).and_then(|text| text.parse().ok());
-        let instances = number("pools.h100.instances").unwrap_or(4.0);
-        let limit = number("batching.max_running_requests").unwrap_or(256.0);
-        let routed_well = label("routing.policy") != Some("round-robin");
-        let Some((ttft, cost, stable)) = (self.truth)(instances, limit, routed_well) else {
-            return Run::failed(job.seed, "no such policy".to_owned());
-        };
-        let noise = self.noise * Rng::new(job.seed, Stream::Arrivals, 0).normal();
-        let mut figures = Figures::default();
-        figures.set("ttft_p99_ms", ttft * (1.0 + noise));
-        figures.set("completed_ratio", 1.0);
-        figures.set("cost_per_hour", cost);
-        Run::new(job.seed, stable, figures)
-    }
-}
-
-impl Evaluator for Synthetic<'_> {
-    fn requests(&self, _: u64) -> u64 {
-        REQUESTS
-    }
-
-    fn version(&self) -> u64 {
-        7
-    }
-
-    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
-        let next = AtomicUsize::new(0);
-        rayon::scope(|scope| {
-            for _ in 0..rayon::current_num_threads() {
-                scope.spawn(|_| {
-                    while !stop() {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(job) = jobs.get(index) else { break };
-                        done(index, self.run(job));
-                    }
-                });
-            }
-        });
-    }
-}
-
-/// Capacity grows with instances, batch limit and routing; 12 instances are enough, but only with
-/// a batch limit of at least 230 and good routing. Round-robin needs 14.
-#[expect(clippy::unnecessary_wraps, reason = "it is a `Truth`, and others fail")]
-pub fn serving(instances: f64, limit: f64, routed_well: bool) -> Option<(f64, f64, bool)> {
-    let capacity =
-        instances * 45.0 * (limit / 256.0).sqrt() * if routed_well { 1.02 } else { 0.88 };
-    let load = 500.0 / capacity;
-    let ttft = if load < 1.0 { 20.0 / (1.0 - load) } else { 1e5 * load };
-    Some((ttft, instances * 7.0, load < 1.0))
-}
-
-/// Requests of a run.
-pub const REQUESTS: u64 = 10;
-
-pub const SPACE: &str = "
-template:
-  pools: {h100: {model: meta-llama/llama-3.1-8b-instruct, gpu: H100, instances: 20}}
-  routing: {policy: round-robin}
-  batching: {max_running_requests: 128}
-workload: {rate: 500, num_requests: 10}
-knobs:
-  pools.h100.instances: {int: [4, 64]}
-  routing.policy: {choice: [round-robin, least-loaded]}
-  batching.max_running_requests: {int: [32, 256]}
-objective:
-  minimize: cost_per_hour
-  subject_to: [ttft_p99_ms <= 500, completed_ratio >= 0.999]
-seeds: {search: 3, verify: 5}
-budget: {evaluations: 40}
-";
-
-pub fn space(text: &str) -> SearchSpace {
-    let mut problems = Problems::new();
-    let none = |_: &str| Err("no file".to_owned());
-    let read = read_space(("serving.yaml", text), Defaults::embedded(), &none, &mut problems);
-    read.unwrap_or_else(|| panic!("{:#?}", problems.list())).space
-}
-
-pub fn options(folder: &Path, mode: Mode, proposer: ProposerKind) -> StudyOptions {
-    StudyOptions { folder: folder.to_owned(), mode, proposer, sources: vec![] }
-}
-
-pub struct Folder(tempfile::TempDir);
-
-impl Folder {
-    pub fn new() -> Self {
-        // In memory where there is such a folder: thousands of flushes to a disk take minutes.
-        let memory = tempfile::tempdir_in("/dev/shm");
-        Self(memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder"))
-    }
-
-    pub fn path(&self) -> PathBuf {
-        self.0.path().join("study")
-    }
-
-    fn journal(&self) -> Vec<u8> {
-        std::fs::read(self.path().join("journal.jsonl")).expect("a journal")
-    }
-}
-
-fn limits(stop: &AtomicBool) -> Limits<'_> {
-    Limits { stop, elapsed: &|| Span::ZERO }
-}
+use crate::synthetic::{
+    self, Folder, SPACE, Synthetic, Truth, VERSION, file, limits, line_ends, serving, space,
+};
 
 /// Runs a study to its end and gives it with its end.
 fn run(
@@ -147,12 +25,7 @@ fn run(
     proposer: ProposerKind,
     truth: Truth,
 ) -> (StudyEnd, StudyState) {
-    let evaluator = Synthetic::new(space, truth);
-    let options = options(&folder.path(), mode, proposer);
-    let mut study = Study::open(space.clone(), &options, evaluator.version()).expect("opened");
-    let stop = AtomicBool::new(false);
-    let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
-    (end, study.state().clone())
+    synthetic::run(folder, space, (mode, proposer), &Synthetic::new(space, truth))
 }
 
 fn label(space: &SearchSpace, candidate: &Candidate, path: &str) -> String {
@@ -162,7 +35,7 @@ fn label(space: &SearchSpace, candidate: &Candidate, path: &str) -> String {
 
 #[test]
 fn every_proposer_finds_the_known_optimum() {
-    let space = space(SPACE);
+    let space = space(&SPACE);
     for (name, proposer) in ProposerKind::ALL {
         let folder = Folder::new();
         let (end, state) = run(&folder, &space, Mode::New, proposer, serving);
@@ -177,7 +50,7 @@ fn every_proposer_finds_the_known_optimum() {
 #[test]
 fn the_boundary_below_the_winner_was_tried() {
     let folder = Folder::new();
-    let space = space(SPACE);
+    let space = space(&SPACE);
     let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, serving);
     let StudyEnd::Found { trial } = end else { panic!("found nothing") };
     let mut fewer = state.trials[trial].candidate.to_json(&space);
@@ -187,22 +60,29 @@ fn the_boundary_below_the_winner_was_tried() {
     assert!(tried.is_some_and(|trial| !trial.score.feasible));
 }
 
+/// The search did all the runs that [`SPACE`] allows, but for less than an evaluation.
+fn assert_whole_budget(state: &StudyState) {
+    let runs = state.search_runs();
+    assert!((3 * 40 - 2..=3 * 40).contains(&runs), "{runs}");
+}
+
 #[test]
 fn no_candidate_is_simulated_twice() {
     let folder = Folder::new();
-    let space = space(SPACE);
+    let space = space(&SPACE);
     let (_, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, serving);
     let mut hashes: Vec<u64> = state.trials.iter().map(|t| t.candidate.hash()).collect();
     hashes.sort_unstable();
     hashes.dedup();
     assert!(hashes.len() == state.trials.len() && hashes.len() > 40);
-    assert!(state.search_runs() > 3 * 39 && state.search_trials().len() < hashes.len());
+    assert!(state.search_trials().len() < hashes.len());
+    assert_whole_budget(&state);
     assert_eq!(state.searched, Some(SearchEnd::Evaluations));
 }
 
 #[test]
 fn one_thread_and_two_write_the_same_bytes() {
-    let space = space(SPACE);
+    let space = space(&SPACE);
     let journals = [1, 2].map(|threads| {
         let folder = Folder::new();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
@@ -230,9 +110,7 @@ fn cut_anywhere_and_resumed_a_journal_ends_in_the_same_bytes() {
     let bytes = whole.journal();
     assert!(bytes.len() > 2000);
     for cut in 0..=bytes.len() {
-        let folder = Folder::new();
-        std::fs::create_dir_all(folder.path()).expect("a folder");
-        std::fs::write(folder.path().join("journal.jsonl"), &bytes[..cut]).expect("written");
+        let folder = Folder::with_journal(&bytes[..cut]);
         run(&folder, &space, Mode::Resume, ProposerKind::Random, serving);
         assert!(folder.journal() == bytes, "cut at byte {cut} of {}", bytes.len());
     }
@@ -245,13 +123,8 @@ fn a_search_with_surrogates_resumes_to_the_same_bytes_at_every_line() {
     let whole = Folder::new();
     run(&whole, &space, Mode::New, ProposerKind::Ego, serving);
     let bytes = whole.journal();
-    let ends: Vec<usize> =
-        (0..bytes.len()).filter(|&at| bytes[at] == b'\n').map(|at| at + 1).collect();
-    for end in ends {
-        let folder = Folder::new();
-        std::fs::create_dir_all(folder.path()).expect("a folder");
-        let torn = (end + 40).min(bytes.len());
-        std::fs::write(folder.path().join("journal.jsonl"), &bytes[..torn]).expect("written");
+    for end in line_ends(&bytes) {
+        let folder = Folder::with_journal(&bytes[..(end + 40).min(bytes.len())]);
         run(&folder, &space, Mode::Resume, ProposerKind::Ego, serving);
         assert!(folder.journal() == bytes, "cut after byte {end}");
     }
@@ -278,8 +151,8 @@ fn a_stopped_study_goes_on_to_the_same_bytes() {
     for after in 1..=10 {
         let folder = Folder::new();
         let evaluator = Synthetic::new(&space, serving);
-        let options = options(&folder.path(), Mode::New, ProposerKind::Random);
-        let mut study = Study::open(space.clone(), &options, evaluator.version()).expect("opened");
+        let options = folder.options(Mode::New, ProposerKind::Random);
+        let mut study = Study::open(space.clone(), &options, VERSION).expect("opened");
         let stop = AtomicBool::new(false);
         let mut observer = StopAfter { left: after, stop: &stop };
         let end = study.run(&evaluator, &mut observer, limits(&stop)).expect("no trouble");
@@ -298,10 +171,8 @@ fn a_finished_study_is_not_simulated_again() {
     let (folder, space) = (Folder::new(), small(9));
     let first = run(&folder, &space, Mode::New, ProposerKind::Random, serving);
     let evaluator = Synthetic::new(&space, serving);
-    let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
-    let mut study = Study::open(space.clone(), &options, evaluator.version()).expect("opened");
-    let stop = AtomicBool::new(false);
-    let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
+    let resume = (Mode::Resume, ProposerKind::Random);
+    let (end, _) = synthetic::run(&folder, &space, resume, &evaluator);
     assert_eq!(end, first.0);
     assert_eq!(evaluator.evaluated.load(Ordering::Relaxed), 0);
     assert_eq!(StudyState::read(&space, &folder.path()).expect("readable"), first.1);
@@ -316,8 +187,8 @@ fn damage_in_the_middle_is_refused_by_line_and_the_journal_is_left_alone() {
     bytes[second] ^= 1;
     let path = folder.path().join("journal.jsonl");
     std::fs::write(&path, &bytes).expect("written");
-    let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
-    let error = Study::open(space, &options, 7).expect_err("damaged");
+    let options = folder.options(Mode::Resume, ProposerKind::Random);
+    let error = Study::open(space, &options, VERSION).expect_err("damaged");
     assert!(matches!(error, StudyError::Corrupt { line: 2, .. }), "{error}");
     assert!(folder.journal() == bytes);
 }
@@ -327,7 +198,7 @@ fn a_folder_is_never_overwritten_by_accident() {
     let (folder, space) = (Folder::new(), small(9));
     run(&folder, &space, Mode::New, ProposerKind::Random, serving);
     let open = |mode, proposer, version, space: &SearchSpace| {
-        Study::open(space.clone(), &options(&folder.path(), mode, proposer), version).map(drop)
+        Study::open(space.clone(), &folder.options(mode, proposer), version).map(drop)
     };
     let random = ProposerKind::Random;
     let exists = open(Mode::New, random, 7, &space).expect_err("exists");
@@ -353,8 +224,8 @@ fn a_folder_is_never_overwritten_by_accident() {
 fn the_second_process_on_a_study_is_refused() {
     let (folder, space) = (Folder::new(), small(9));
     let open = || {
-        let options = options(&folder.path(), Mode::Resume, ProposerKind::Random);
-        Study::open(space.clone(), &options, 7)
+        let options = folder.options(Mode::Resume, ProposerKind::Random);
+        Study::open(space.clone(), &options, VERSION)
     };
     let first = open().expect("opened");
     let error = open().expect_err("locked");
@@ -365,22 +236,22 @@ fn the_second_process_on_a_study_is_refused() {
 
 #[test]
 fn a_folder_that_cannot_be_made_is_an_error_value() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("file");
-    std::fs::write(&file, "in the way").expect("written");
-    let options = options(&file.join("study"), Mode::New, ProposerKind::Random);
-    let error = Study::open(small(9), &options, 7).expect_err("a file is no folder");
+    let folder = Folder::new();
+    std::fs::write(folder.path(), "in the way").expect("written");
+    let options = folder.options(Mode::New, ProposerKind::Random);
+    let error = Study::open(small(9), &options, VERSION).expect_err("a file is no folder");
     assert!(matches!(error, StudyError::Io { .. }), "{error}");
 }
 
 #[test]
 fn where_nothing_holds_the_study_says_so() {
     let overloaded: Truth = |instances, _, _| Some((1e5 / instances, instances * 7.0, false));
-    let (folder, space) = (Folder::new(), space(SPACE));
+    let (folder, space) = (Folder::new(), space(&SPACE));
     let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, overloaded);
     assert_eq!(end, StudyEnd::NoFeasible);
-    // Each was dropped after one of three seeds; what is left pays no whole evaluation.
-    assert_eq!(state.trials.len(), 118);
+    // Each was dropped after one of three seeds.
+    assert_eq!(state.trials.len(), state.search_runs());
+    assert_whole_budget(&state);
     assert!(state.trials.iter().all(|trial| trial.dropped.is_some()));
     assert!(state.verifications.is_empty() && state.finished);
     assert!(state.pareto(&space).is_empty());
@@ -397,15 +268,15 @@ fn constants_missing_figures_and_failures_are_results() {
         if limit > 128.0 { None } else { serving(instances, limit, well) }
     };
     for truth in [constant, missing, failing] {
-        let (folder, space) = (Folder::new(), space(SPACE));
+        let (folder, space) = (Folder::new(), space(&SPACE));
         let (end, state) = run(&folder, &space, Mode::New, ProposerKind::Ego, truth);
         let StudyEnd::Found { trial } = end else { panic!("found nothing") };
         assert!(state.trials[trial].failed().is_none());
-        assert!((3 * 39..=3 * 40).contains(&state.search_runs()));
+        assert_whole_budget(&state);
     }
 }
 
-/// Good on the search's seeds, bad on all others, below 20 instances.
+/// Good on the search's seeds, bad on all others, with 16 instances.
 struct Flattering<'a>(Synthetic<'a>);
 
 impl Evaluator for Flattering<'_> {
@@ -417,7 +288,7 @@ impl Evaluator for Flattering<'_> {
         for (index, job) in jobs.iter().enumerate() {
             let mut run = self.0.run(job);
             let searched = self.0.space.seeds.of_search().contains(&job.seed);
-            let few = run.figures.get("cost_per_hour").is_some_and(|cost| cost < 19.5 * 7.0);
+            let few = run.figures.get("cost_per_hour").is_some_and(|cost| cost < 16.5 * 7.0);
             if !searched && few {
                 run.figures.set("ttft_p99_ms", 600.0);
             }
@@ -431,18 +302,12 @@ fn a_winner_that_fails_on_fresh_seeds_gives_way_to_the_next_best() {
     let text = SPACE.replace("int: [4, 64]", "int: [16, 24]");
     let (folder, space) = (Folder::new(), space(&text));
     let evaluator = Flattering(Synthetic::new(&space, |i, _, _| Some((100.0, i * 7.0, true))));
-    let options = options(&folder.path(), Mode::New, ProposerKind::Sobol);
-    let mut study = Study::open(space.clone(), &options, 7).expect("opened");
-    let stop = AtomicBool::new(false);
-    let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
-    let state = study.state();
-    let tried: Vec<bool> = state.verifications.iter().map(|v| v.score.feasible).collect();
-    assert!(!tried[0] && state.verifications[0].score.constraints[0].mean > Some(500.0));
-    match end {
-        StudyEnd::Found { .. } => assert!(tried.last() == Some(&true)),
-        StudyEnd::NoFeasible => assert!(tried.iter().all(|passed| !passed)),
-        StudyEnd::Interrupted => panic!("nobody stopped it"),
-    }
+    let new = (Mode::New, ProposerKind::Sobol);
+    let (end, state) = synthetic::run(&folder, &space, new, &evaluator);
+    let first = &state.verifications[0].score;
+    assert!(!first.feasible && first.constraints[0].mean > Some(500.0));
+    let StudyEnd::Found { trial } = end else { panic!("17 instances are good") };
+    assert_eq!(state.trials[trial].candidate.number(0), Some(17.0));
 }
 
 #[test]
@@ -450,8 +315,8 @@ fn spent_wall_time_ends_the_search_and_still_tests_the_best() {
     let text = SPACE.replace("{evaluations: 40}", "{evaluations: 40, wall: 10s}");
     let (folder, space) = (Folder::new(), space(&text));
     let evaluator = Synthetic::new(&space, serving);
-    let options = options(&folder.path(), Mode::New, ProposerKind::Random);
-    let mut study = Study::open(space.clone(), &options, 7).expect("opened");
+    let options = folder.options(Mode::New, ProposerKind::Random);
+    let mut study = Study::open(space.clone(), &options, VERSION).expect("opened");
     let stop = AtomicBool::new(false);
     let evaluated = &evaluator.evaluated;
     let elapsed = || Span::from_secs(evaluated.load(Ordering::Relaxed) as f64 / 4.0);
@@ -475,16 +340,14 @@ fn a_space_smaller_than_its_budget_is_searched_whole() {
 
 #[test]
 fn the_journal_alone_tells_what_the_study_was_about() {
-    let mut problems = Problems::new();
-    let none = |_: &str| Err("no file".to_owned());
-    let read = read_space(("serving.yaml", SPACE), Defaults::embedded(), &none, &mut problems);
-    let file = read.expect("a good space");
+    let file = file(&SPACE);
     let folder = Folder::new();
-    let mut options = options(&folder.path(), Mode::New, ProposerKind::Random);
+    let mut options = folder.options(Mode::New, ProposerKind::Random);
     options.sources.clone_from(&file.sources);
-    drop(Study::open(file.space.clone(), &options, 7).expect("opened"));
+    drop(Study::open(file.space.clone(), &options, VERSION).expect("opened"));
     let entries = journal::read_file(&folder.path().join("journal.jsonl")).expect("readable");
     let journal::Entry::Header(header) = &entries[0] else { panic!("a header comes first") };
+    let mut problems = Problems::new();
     let again = SpaceFile::from_sources(&header.sources, Defaults::embedded(), &mut problems);
     assert_eq!(again.expect("the same space").space, file.space);
 }
@@ -509,11 +372,8 @@ fn evenly_spaced_arrivals_need_thirteen_instances() {
     let file = sample("search-spaces/500rps-even.yaml");
     let evaluator = file.evaluator(Defaults::embedded());
     let folder = Folder::new();
-    let options = options(&folder.path(), Mode::New, ProposerKind::Ego);
-    let mut study = Study::open(file.space.clone(), &options, evaluator.version()).expect("opened");
-    let stop = AtomicBool::new(false);
-    let end = study.run(&evaluator, &mut NoObserver, limits(&stop)).expect("no trouble");
-    let state = study.state();
+    let new = (Mode::New, ProposerKind::Ego);
+    let (end, state) = synthetic::run(&folder, &file.space, new, &evaluator);
     let mut tried = String::new();
     for trial in &state.trials {
         let ttft = trial.mean("ttft_p99_ms");

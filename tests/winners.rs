@@ -3,79 +3,12 @@
 //! `BLIS_OPT_WINNERS=100 cargo test --test main winners -- --nocapture` runs a hundred searches
 //! per space in place of a few.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use blis_opt::base::{Rng, Span, Stream};
-use blis_opt::config::{Defaults, Problems};
+use blis_opt::config::Defaults;
 use blis_opt::search::{
-    Candidate, Evaluator, Figures, Finding, Job, Limits, Mode, NoObserver, Outcome, ProposerKind,
-    Run, Score, SearchSpace, Sink, SpaceFile, Stop, Study, StudyOptions, StudyState, read_space,
+    Candidate, Evaluator, Finding, Job, Mode, Outcome, ProposerKind, Score, SearchSpace, StudyState,
 };
 
-const HEAD: &str = "
-template:
-  pools: {h100: {model: meta-llama/llama-3.1-8b-instruct, gpu: H100, instances: 14}}
-  routing: {policy: round-robin}
-  batching: {max_running_requests: 128}
-workload: {rate: 500, num_requests: 10}
-knobs:
-  pools.h100.instances: {int: [4, 32]}
-";
-const TURNING: &str = "  routing.policy: {choice: [round-robin, least-loaded]}
-  batching.max_running_requests: {int: [32, 256]}
-";
-
-/// TTFT p99 that is right in the middle of a candidate's runs, and its cost.
-type Truth = fn(instances: f64, limit: f64, routed_well: bool) -> (f64, f64);
-
-/// Lognormal noise, drawn anew for each candidate and seed: the hardest case for whoever picks.
-struct Noisy<'a> {
-    space: &'a SearchSpace,
-    truth: Truth,
-    noise: f64,
-    cost_noise: f64,
-}
-
-impl Noisy<'_> {
-    fn truth(&self, candidate: &Candidate) -> (f64, f64) {
-        let labels = candidate.labels(self.space);
-        let label = |end: &str| labels.iter().find(|(path, _)| path.ends_with(end)).map(|(_, v)| v);
-        let number = |end: &str, or: f64| label(end).and_then(|v| v.parse().ok()).unwrap_or(or);
-        let routed_well = label("policy").is_none_or(|policy| policy == "least-loaded");
-        (self.truth)(number("instances", 14.0), number("requests", 256.0), routed_well)
-    }
-
-    fn run(&self, job: &Job) -> Run {
-        let (ttft, cost) = self.truth(&job.candidate);
-        let mut rng = Rng::new(job.seed ^ job.candidate.hash(), Stream::Arrivals, 0);
-        let mut figures = Figures::default();
-        figures.set("ttft_p99_ms", ttft * (self.noise * rng.normal()).exp());
-        figures.set("cost_per_hour", cost * (self.cost_noise * rng.normal()).exp());
-        Run::new(job.seed, true, figures)
-    }
-}
-
-impl Evaluator for Noisy<'_> {
-    fn version(&self) -> u64 {
-        7
-    }
-
-    fn evaluate(&self, jobs: &[Job], stop: Stop<'_>, done: Sink<'_>) {
-        let next = AtomicUsize::new(0);
-        rayon::scope(|scope| {
-            for _ in 0..rayon::current_num_threads().min(jobs.len()) {
-                scope.spawn(|_| {
-                    while !stop() {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(job) = jobs.get(index) else { break };
-                        done(index, self.run(job));
-                    }
-                });
-            }
-        });
-    }
-}
+use crate::synthetic::{self, Folder, LIMIT, Middle, Noisy, ROUTING, file, fleet, line_ends};
 
 /// Twelve instances are enough where all else is right.
 fn serving(instances: f64, limit: f64, routed_well: bool) -> (f64, f64) {
@@ -84,13 +17,12 @@ fn serving(instances: f64, limit: f64, routed_well: bool) -> (f64, f64) {
     (300.0 * (500.0 / capacity).powi(4), instances * 7.0)
 }
 
-fn space(knobs: &str, goal: &str) -> SearchSpace {
-    let text = format!("{HEAD}{knobs}{goal}");
-    let mut problems = Problems::new();
-    let none = |_: &str| Err("no file".to_owned());
-    let read = read_space(("serving.yaml", &text), Defaults::embedded(), &none, &mut problems);
-    read.unwrap_or_else(|| panic!("{:#?}", problems.list())).space
+fn space(knobs: &[&str], goal: &str) -> SearchSpace {
+    synthetic::space(&[&fleet(14, 32), &*knobs.concat(), goal].concat())
 }
+
+/// Knobs besides the number of instances.
+const TURNING: &[&str] = &[ROUTING, LIMIT];
 
 fn goal(promise: &str, evaluations: u32) -> String {
     format!(
@@ -99,35 +31,12 @@ fn goal(promise: &str, evaluations: u32) -> String {
     )
 }
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let memory = tempfile::tempdir_in("/dev/shm");
-        Self(memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder"))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("study")
-    }
-
-    fn journal(&self) -> Vec<u8> {
-        std::fs::read(self.path().join("journal.jsonl")).expect("a journal")
-    }
+fn run(folder: &Folder, mode: Mode, space: &SearchSpace, evaluator: &dyn Evaluator) -> StudyState {
+    synthetic::run(folder, space, (mode, ProposerKind::Random), evaluator).1
 }
 
-fn run(folder: &Path, mode: Mode, space: &SearchSpace, evaluator: &dyn Evaluator) -> StudyState {
-    let proposer = ProposerKind::Random;
-    let options = StudyOptions { folder: folder.to_owned(), mode, proposer, sources: vec![] };
-    let mut study = Study::open(space.clone(), &options, evaluator.version()).expect("opened");
-    let stop = AtomicBool::new(false);
-    let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
-    study.run(evaluator, &mut NoObserver, limits).expect("no trouble");
-    study.state().clone()
-}
-
-fn noisy(space: &SearchSpace, truth: Truth, noise: f64) -> Noisy<'_> {
-    Noisy { space, truth, noise, cost_noise: 0.0 }
+fn noisy(space: &SearchSpace, middle: Middle, noise: f64) -> Noisy<'_> {
+    Noisy { space, middle, noise, cost_noise: 0.0 }
 }
 
 fn instances(state: &StudyState) -> Option<f64> {
@@ -137,9 +46,9 @@ fn instances(state: &StudyState) -> Option<f64> {
 #[test]
 fn where_every_candidate_breaks_its_promise_hardly_a_study_names_a_winner() {
     // The mean of a lognormal figure is above its middle, which is what half of the runs keep.
-    let mean_outside: Truth =
+    let mean_outside: Middle =
         |instances, _, _| (500.5 / (0.5_f64 * 0.2 * 0.2).exp(), instances * 7.0);
-    let middle_outside: Truth = |instances, _, _| (500.5, instances * 7.0);
+    let middle_outside: Middle = |instances, _, _| (500.5, instances * 7.0);
     let studies = 120;
     for (promise, truth) in [
         ("ttft_p99_ms <= 500", mean_outside),
@@ -150,7 +59,7 @@ fn where_every_candidate_breaks_its_promise_hardly_a_study_names_a_winner() {
             space.seeds.base = 100_000 * (study + 1);
             let evaluator = noisy(&space, truth, 0.2);
             let folder = Folder::new();
-            run(&folder.path(), Mode::New, &space, &evaluator).winner.is_some()
+            run(&folder, Mode::New, &space, &evaluator).winner.is_some()
         });
         // Three standard errors above one in twenty.
         let allowed = 0.05 + 3.0 * (0.05_f64 * 0.95 / studies as f64).sqrt();
@@ -162,9 +71,9 @@ fn where_every_candidate_breaks_its_promise_hardly_a_study_names_a_winner() {
 
 #[test]
 fn a_cheaper_neighbour_is_found_step_by_step_and_the_certificate_says_why_it_ends() {
-    let space = space("", &goal("ttft_p99_ms <= 500", 1));
+    let space = space(&[], &goal("ttft_p99_ms <= 500", 1));
     let folder = Folder::new();
-    let state = run(&folder.path(), Mode::New, &space, &noisy(&space, serving, 0.02));
+    let state = run(&folder, Mode::New, &space, &noisy(&space, serving, 0.02));
     let passed: Vec<usize> = state.passed().map(|passed| passed.trial).collect();
     let counts: Vec<_> =
         passed.iter().map(|&trial| state.trials[trial].candidate.number(0)).collect();
@@ -183,20 +92,20 @@ fn a_cheaper_neighbour_is_found_step_by_step_and_the_certificate_says_why_it_end
 
 #[test]
 fn without_a_budget_there_is_no_certificate() {
-    let mut space = space("", &goal("ttft_p99_ms <= 500", 1));
+    let mut space = space(&[], &goal("ttft_p99_ms <= 500", 1));
     space.proof.certificate = 0;
     let folder = Folder::new();
-    let state = run(&folder.path(), Mode::New, &space, &noisy(&space, serving, 0.02));
+    let state = run(&folder, Mode::New, &space, &noisy(&space, serving, 0.02));
     assert_eq!(instances(&state), Some(14.0));
     assert!(state.rounds.is_empty() && !state.is_certified(&space));
 }
 
 #[test]
 fn a_winner_at_the_edge_of_the_space_has_no_neighbour_beyond() {
-    let always: Truth = |instances, _, _| (100.0, instances * 7.0);
+    let always: Middle = |instances, _, _| (100.0, instances * 7.0);
     let space = space(TURNING, &goal("ttft_p99_ms <= 500", 40));
     let folder = Folder::new();
-    let state = run(&folder.path(), Mode::New, &space, &noisy(&space, always, 0.1));
+    let state = run(&folder, Mode::New, &space, &noisy(&space, always, 0.1));
     assert_eq!(instances(&state), Some(4.0));
     let outcomes = state.outcomes(&space);
     let fewer = |candidate: &Candidate| candidate.number(0) < Some(4.0);
@@ -206,29 +115,32 @@ fn a_winner_at_the_edge_of_the_space_has_no_neighbour_beyond() {
 
 #[test]
 fn figures_that_are_no_numbers_and_promises_nobody_keeps_have_no_winner() {
-    let missing: Truth = |instances, _, _| (f64::NAN, instances * 7.0);
-    let never: Truth = |instances, _, _| (5e4, instances * 7.0);
+    let missing: Middle = |instances, _, _| (f64::NAN, instances * 7.0);
+    let never: Middle = |instances, _, _| (5e4, instances * 7.0);
     for truth in [missing, never] {
         let space = space(TURNING, &goal("ttft_p99_ms <= 500", 9));
         let folder = Folder::new();
-        let state = run(&folder.path(), Mode::New, &space, &noisy(&space, truth, 0.1));
+        let state = run(&folder, Mode::New, &space, &noisy(&space, truth, 0.1));
         assert!(state.finished && state.winner.is_none() && state.verifications.is_empty());
     }
 }
 
 #[test]
 fn where_costs_depend_on_seeds_a_neighbour_has_to_beat_the_winner_on_the_same_ones() {
-    let space = space("", &goal("ttft_p99_ms <= 500", 1));
+    let space = space(&[], &goal("ttft_p99_ms <= 500", 1));
     let folder = Folder::new();
     let evaluator = Noisy { cost_noise: 0.01, ..noisy(&space, serving, 0.02) };
-    let state = run(&folder.path(), Mode::New, &space, &evaluator);
+    let state = run(&folder, Mode::New, &space, &evaluator);
     assert!(instances(&state).is_some_and(|count| count < 14.0));
+    assert!(!state.rounds.is_empty());
     for round in &state.rounds {
         let challenged = state.verifications.iter().any(|met| met.trial == round.winner);
         assert!(challenged);
     }
-    let kept = state.verifications.iter().filter(|met| met.round > 0);
-    for met in kept.filter(|met| met.found == Finding::Kept) {
+    let challengers = state.verifications.iter().filter(|met| met.round > 0);
+    let kept: Vec<_> = challengers.filter(|met| met.found == Finding::Kept).collect();
+    assert!(!kept.is_empty(), "fewer than 14 do, and only a neighbour has fewer");
+    for met in kept {
         assert!(met.difference.is_some_and(|above| above.mean < 0.0), "{:?}", met.difference);
         let rival = &state.rounds[met.round as usize - 1].rival;
         assert!(rival.len() >= met.runs.len());
@@ -237,11 +149,11 @@ fn where_costs_depend_on_seeds_a_neighbour_has_to_beat_the_winner_on_the_same_on
 
 #[test]
 fn a_promise_at_its_limit_gets_more_seeds_and_the_looks_are_in_the_journal() {
-    let close: Truth = |instances, _, _| (if instances > 13.0 { 440.0 } else { 2e3 }, instances);
-    let mut space = space("", &goal("ttft_p99_ms <= 500", 1));
+    let close: Middle = |instances, _, _| (if instances > 13.0 { 440.0 } else { 2e3 }, instances);
+    let mut space = space(&[], &goal("ttft_p99_ms <= 500", 1));
     space.proof.certificate = 0;
     let folder = Folder::new();
-    let state = run(&folder.path(), Mode::New, &space, &noisy(&space, close, 0.15));
+    let state = run(&folder, Mode::New, &space, &noisy(&space, close, 0.15));
     let met = &state.verifications[0];
     assert!(met.runs.len() > 8, "{}", met.runs.len());
     let seeds: Vec<u64> = met.runs.iter().map(|run| run.seed).collect();
@@ -260,19 +172,15 @@ fn cut_after_any_line_and_on_any_number_of_threads_the_bytes_are_the_same() {
     let journals = [1, 2].map(|threads| {
         let folder = Folder::new();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-        let state = pool.install(|| run(&folder.path(), Mode::New, &space, &evaluator));
+        let state = pool.install(|| run(&folder, Mode::New, &space, &evaluator));
         assert!(!state.rounds.is_empty(), "the certificate is part of it");
         folder.journal()
     });
     assert!(journals[0] == journals[1]);
     let bytes = &journals[0];
-    let ends = (0..bytes.len()).filter(|&at| bytes[at] == b'\n').map(|at| at + 1);
-    for end in ends {
-        let folder = Folder::new();
-        std::fs::create_dir_all(folder.path()).expect("a folder");
-        let torn = (end + 40).min(bytes.len());
-        std::fs::write(folder.path().join("journal.jsonl"), &bytes[..torn]).expect("written");
-        run(&folder.path(), Mode::Resume, &space, &evaluator);
+    for end in line_ends(bytes) {
+        let folder = Folder::with_journal(&bytes[..(end + 40).min(bytes.len())]);
+        run(&folder, Mode::Resume, &space, &evaluator);
         assert!(folder.journal() == *bytes, "cut after byte {end}");
     }
 }
@@ -321,7 +229,7 @@ fn winners_under_noise_keep_their_promises_on_a_hundred_fresh_seeds() {
             space.seeds.base = 100_000 * (study + 1);
             let evaluator = noisy(&space, serving, 0.15);
             let folder = Folder::new();
-            let state = run(&folder.path(), Mode::New, &space, &evaluator);
+            let state = run(&folder, Mode::New, &space, &evaluator);
             count.add(&space, &state, &evaluator);
         }
         eprintln!("synthetic, {promise}: {count:?}");
@@ -347,22 +255,15 @@ seeds: {search: 3, verify: 8}
 budget: {evaluations: 15, certificate: 8}
 ";
 
-fn small() -> SpaceFile {
-    let mut problems = Problems::new();
-    let none = |_: &str| Err("no file".to_owned());
-    let read = read_space(("small.yaml", SMALL), Defaults::embedded(), &none, &mut problems);
-    read.unwrap_or_else(|| panic!("{:#?}", problems.list()))
-}
-
 #[test]
 fn winners_on_the_simulator_keep_their_promises_on_a_hundred_fresh_seeds() {
     let mut count = Count::default();
     for study in 0..searches(2) {
-        let mut file = small();
+        let mut file = file(SMALL);
         file.space.seeds.base = 100_000 * (study + 1);
         let evaluator = file.evaluator(Defaults::embedded());
         let folder = Folder::new();
-        let state = run(&folder.path(), Mode::New, &file.space, &evaluator);
+        let state = run(&folder, Mode::New, &file.space, &evaluator);
         count.add(&file.space, &state, &evaluator);
     }
     eprintln!("simulator: {count:?}");

@@ -6,13 +6,12 @@
 //! the error of its try.
 
 use super::objective::Constraint;
-use super::promise::Spreads;
 use super::propose::gp::model::{Model, fit};
 use super::propose::gp::{features, points, replicates};
 use super::propose::training::{chosen, is_constant};
 use super::space::SearchSpace;
 use super::spending;
-use super::state::Trial;
+use super::state::{Trial, spreads};
 use crate::base::normal;
 use crate::base::stats::t_quantile;
 use crate::base::tolerance::tolerance_factor;
@@ -101,14 +100,6 @@ pub(super) fn margins(space: &SearchSpace, trials: &[Trial]) -> Vec<f64> {
         spread.map_or(0.0, |spread| demanded(constraint, most, error) * spread)
     };
     space.constraints.iter().enumerate().map(margin).collect()
-}
-
-fn spreads(space: &SearchSpace, trials: &[Trial]) -> Spreads {
-    let mut spreads = Spreads::default();
-    for trial in trials {
-        spreads.learn(space, &trial.runs);
-    }
-    spreads
 }
 
 /// The most fresh seeds that a candidate meets.

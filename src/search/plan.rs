@@ -60,3 +60,26 @@ impl StudyPlan {
         self.search + self.fresh.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::space::tests::{int, knob, space};
+
+    #[test]
+    fn all_stages_together_are_the_most_that_a_study_does() {
+        let mut space = space(vec![knob("instances", int(1, 9))]);
+        (space.seeds.search, space.seeds.verify) = (3, 5);
+        (space.budget.evaluations, space.proof.certificate) = (10, 4);
+        (space.proof.fresh_max, space.proof.frontier) = (Some(20), Some(2));
+        let plan = StudyPlan::of(&space, 100);
+        assert_eq!((plan.search, plan.certificate, plan.fresh), (30, 12, (5, 20)));
+        // Finalists, the points of the frontier, and in each round a winner with its challengers.
+        let met = 12 + 2 + ROUNDS_MAX as u64 * (1 + u64::from(CHALLENGES_MAX));
+        assert_eq!((plan.most(), plan.usual()), (30 + 12 + 20 * met, 35));
+        space.proof.certificate = 0;
+        assert_eq!(StudyPlan::of(&space, 100).most(), 30 + 20 * (12 + 2));
+        space.proof.frontier = None;
+        assert_eq!(StudyPlan::of(&space, 100).most(), 30 + 20 * (12 + 30));
+    }
+}

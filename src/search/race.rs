@@ -20,7 +20,7 @@ use super::objective::Direction;
 use super::promise::Spreads;
 use super::score::{self, Score};
 use super::space::{SearchSpace, Seek};
-use super::state::{Trial, ranking};
+use super::state::{self, Trial, ranking};
 use crate::base::stats;
 
 /// Standard errors that a candidate must be outside by.
@@ -62,10 +62,7 @@ impl<'a> Race<'a> {
     /// The race against `best`, where `history` is known.
     pub fn against(space: &'a SearchSpace, history: &'a [Trial], best: Option<&'a Trial>) -> Self {
         let spreads = (0..space.constraints.len()).map(|at| spread(space, history, at)).collect();
-        let mut pool = Spreads::default();
-        for trial in history {
-            pool.learn(space, &trial.runs);
-        }
+        let pool = state::spreads(space, history);
         let mut race = Self { space, best, spreads, pool, difference: PRIOR_DIFFERENCE };
         let known = history.iter().map(|trial| race.differences(&trial.runs));
         race.difference = pooled(known, PRIOR_DIFFERENCE);

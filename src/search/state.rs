@@ -41,7 +41,7 @@ pub struct StudyState {
     pub waves: Vec<Wave>,
     /// The points of the frontier that met fresh seeds, in order.
     pub retests: Vec<Verification>,
-    /// The spread between seeds that the trials show.
+    /// What [`spreads`] tells of the trials, learnt trial by trial.
     pub spreads: Spreads,
     /// Whether the study has come to its end.
     pub finished: bool,
@@ -291,6 +291,15 @@ pub fn evaluations_left(space: &SearchSpace, trials: &[Trial]) -> usize {
     (space.budget.evaluations as usize * seeds).saturating_sub(runs) / seeds
 }
 
+/// The spread between seeds that `trials` show.
+pub(super) fn spreads(space: &SearchSpace, trials: &[Trial]) -> Spreads {
+    let mut spreads = Spreads::default();
+    for trial in trials {
+        spreads.learn(space, &trial.runs);
+    }
+    spreads
+}
+
 /// Indexes of `trials` from best to worst: feasible ones by objective and then by their distance
 /// from the limits (of equal costs the safer one first), infeasible ones by how far they are
 /// outside, ties in order of trial.
@@ -359,6 +368,25 @@ pub(crate) mod tests {
             trial(&space, 3, 4, &[("ttft_p99_ms", 600.0), ("cost_per_hour", 4.0)]),
         ];
         assert_eq!(ranking(&space, &trials), [2, 1, 3, 0]);
+    }
+
+    #[test]
+    fn a_state_knows_the_spread_that_all_its_trials_show() {
+        use crate::search::space::tests::{int, knob, space};
+        let space = space(vec![knob("instances", int(1, 9))]);
+        let mut state = StudyState::default();
+        for (index, (first, ttft)) in [(1, 300.0), (2, 410.0), (3, 450.0)].into_iter().enumerate() {
+            let of = |ttft: f64| {
+                let figures = [("ttft_p99_ms", ttft), ("cost_per_hour", 1.0)];
+                trial(&space, index, first, &figures)
+            };
+            let (one, other) = (of(ttft), of(1.1 * ttft));
+            state.proposed.push(Proposal { candidate: one.candidate, by: one.by });
+            state.push_trial(&space, [one.runs, other.runs].concat(), None);
+        }
+        assert_eq!(state.spreads, spreads(&space, &state.trials));
+        let variance = state.spreads.variance(0).expect("each trial met two seeds");
+        assert!((variance - 0.5 * 1.1_f64.ln().powi(2)).abs() < 1e-12, "{variance}");
     }
 
     #[test]

@@ -150,6 +150,7 @@ mod tests {
     use crate::config::{Defaults, Problems};
     use crate::search::cache::RunCache;
     use crate::search::evaluate::{Evaluator, Job};
+    use crate::search::promise::outward;
     use crate::search::read::{SpaceFile, read_space};
     use crate::search::score::Score;
     use crate::search::{Candidate, KnobValue};
@@ -211,6 +212,8 @@ seeds: {search: 2}
         {
             let file = file(promise);
             let evaluator = file.evaluator(Defaults::embedded());
+            let constraint = &file.space.constraints[0];
+            let figure = |run: &Run| run.figures.get(constraint.metric.as_str());
             let mut stopped = 0;
             for candidate in candidates(&file.space) {
                 let whole = runs(&evaluator, &candidate, false);
@@ -226,7 +229,11 @@ seeds: {search: 2}
                     assert!(!Score::of(&file.space, std::slice::from_ref(whole)).feasible);
                     let kept = Score::of(&file.space, &screened);
                     assert!(!kept.feasible && kept.stopped, "{promise}: {kept:?}");
-                    assert!(kept.violations(&file.space).iter().all(|&v| v > 0.0), "{promise}");
+                    let (told, came) = (figure(run).expect("a bound"), figure(whole));
+                    assert!(outward(constraint, told) > 0.0, "{promise}: {told}");
+                    let is_bound =
+                        |came| outward(constraint, came) >= outward(constraint, told) - 1e-9;
+                    assert!(came.is_none_or(is_bound), "{promise}: {told} for {came:?}");
                 }
                 if screened.iter().any(|run| run.stopped.is_some()) {
                     assert!(!Score::of(&file.space, &whole).feasible, "{promise}: {whole:?}");
@@ -238,7 +245,6 @@ seeds: {search: 2}
 
     #[test]
     fn a_cache_of_whole_or_of_stopped_runs_changes_nothing() {
-        let (strict, loose) = (file("ttft_p99_ms <= 200"), file("ttft_p99_ms <= 900"));
         let folder = tempfile::tempdir().expect("a temporary folder");
         let cache = RunCache::of(folder.path(), 1);
         let all = |file: &SpaceFile, cache: Option<&RunCache>, may_stop: bool| -> Vec<Run> {
@@ -246,15 +252,41 @@ seeds: {search: 2}
             let each = candidates(&file.space);
             each.iter().flat_map(|candidate| runs(&evaluator, candidate, may_stop)).collect()
         };
-        for file in [&strict, &loose, &strict] {
-            assert_eq!(all(file, Some(&cache), true), all(file, None, true));
+        // Who keeps the second one waits long enough to be stopped by the first one.
+        for promises in [
+            ["ttft_p99_ms <= 200", "ttft_p99_ms <= 900"],
+            ["e2e_p90_ms <= 500", "e2e_p90_ms <= 6000"],
+        ] {
+            let [strict, loose] = promises.map(file);
+            let before = cache.found();
+            for file in [&strict, &loose, &strict] {
+                assert_eq!(all(file, Some(&cache), true), all(file, None, true));
+            }
+            let found = cache.found() - before;
+            assert!(found >= 32, "{found} were known");
+            assert_eq!(all(&loose, Some(&cache), false), all(&loose, None, false));
+            for file in [&strict, &loose] {
+                assert_eq!(all(file, Some(&cache), true), all(file, None, true));
+            }
         }
-        let found = cache.found();
-        assert!(found >= 32, "{found} were known");
-        assert_eq!(all(&loose, Some(&cache), false), all(&loose, None, false));
-        for file in [&strict, &loose] {
-            assert_eq!(all(file, Some(&cache), true), all(file, None, true));
-        }
+    }
+
+    #[test]
+    fn one_run_has_to_be_worse_than_all_seeds_together_can_mend() {
+        let lines = |promise: &str, seeds: u32| {
+            let mut file = file(promise);
+            file.space.seeds.search = seeds;
+            let classes = ["other", "default"].map(str::to_owned);
+            Stopping::new(&file.space, &classes).lines().to_vec()
+        };
+        let ttft = |ms: f64, level| {
+            let above = Span::from_secs(ms / 1e3);
+            Crossing::Quantile { of: Latency::Ttft, level, above }
+        };
+        let line = Line { class: None, crossing: ttft(1200.0, 0.99) };
+        assert_eq!(lines("ttft_p99_ms <= 400", 3), [line]);
+        let line = Line { class: Some(1), crossing: ttft(600.0, 0.5) };
+        assert_eq!(lines("default.ttft_p50_ms <= 300", 2), [line]);
     }
 
     #[test]
@@ -268,5 +300,9 @@ seeds: {search: 2}
         assert!(of("throughput_rps >= 50"));
         assert!(of("ttft_p99_ms >= 1"));
         assert!(of("slo_attainment >= 0.4"), "another run may make up for all that one misses");
+        let mut frontier = file("ttft_p99_ms <= 400");
+        frontier.space.seek = Seek::Frontier;
+        let stopping = Stopping::new(&frontier.space, &frontier.workload.class_names());
+        assert!(stopping.is_idle(), "a frontier asks what the hopeless figures are");
     }
 }

@@ -156,12 +156,21 @@ mod tests {
 
     #[test]
     fn distances_are_squares_of_numbers_and_one_between_options() {
-        let rows = [vec![0.5, 2.0], vec![0.1, 1.0]];
+        let rows = [vec![0.5, 2.0], vec![0.1, 0.0]];
         let axes = Axis::all(&[false, true], &rows);
         let mut sums = vec![0.0; 2];
         axes[0].add_squares(0.3, 10.0, &mut sums);
         axes[1].add_squares(2.0, 3.0, &mut sums);
         assert!((sums[0] - 0.4).abs() < 1e-12 && (sums[1] - 3.4).abs() < 1e-12, "{sums:?}");
+    }
+
+    #[test]
+    fn distances_count_in_length_scales_also_to_a_point_that_came_later() {
+        let mut kernel = Kernel::new(&[false, true], &[vec![0.0, 1.0]], &[2.0, 4.0], 3.0);
+        kernel.push(&[1.0, 0.0]);
+        let mut expected = [0.25 * 0.25, 0.25 * 0.25 + 1.0 / 16.0];
+        matern(3.0, &mut expected);
+        assert_eq!(kernel.covariances(&[0.5, 1.0], 2), expected);
     }
 
     #[test]

@@ -105,6 +105,13 @@ mod tests {
     }
 
     #[test]
+    fn who_is_dearer_and_less_safe_than_another_changes_nothing() {
+        let ladder = Ladder::of(vec![(9.0, 1.0), (7.0, 0.3), (5.0, 0.6)]).expect("candidates");
+        assert_eq!(ladder, Ladder::of(vec![(9.0, 1.0), (5.0, 0.6)]).expect("candidates"));
+        assert!((gain(&ladder, 4.0) - 0.6 - 0.4 * 5.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn what_was_taken_leaves_less_for_its_like() {
         let ladder = Ladder::of(vec![(9.0, 1.0), (5.0, 0.4)]).expect("candidates");
         let after = ladder.clone().with(5.0, 0.5);

@@ -232,4 +232,29 @@ mod tests {
             surrogates.believe(&believed.point, None);
         }
     }
+
+    #[test]
+    fn a_climb_leads_up_or_nowhere() {
+        let space = serving_space();
+        let history = trials(&space, 30, |p| [1.0 + p[0] * p[3], 900.0 - 700.0 * p[0]]);
+        let ask = ask_after(&space, &history, 1);
+        let surrogates = Gp::default().surrogates(&ask).expect("figures differ");
+        let mut rng = Rng::new(1, Stream::Surrogates, 0);
+        let entries = draws::global(&space, &[&history[0].candidate], (60, 0), &mut rng);
+        let pool = Pool::of(&ask, &surrogates, &Fresh::new(&ask), entries);
+        let starts = pool.most_promising(&surrogates, 6);
+        let climbed: Vec<(f64, Hope, f64)> = starts
+            .iter()
+            .zip(0..)
+            .filter_map(|(&(hope, from), seed)| {
+                let (top, to) = refine(&ask, &surrogates, (hope, from), seed)?;
+                Some((from, top, to))
+            })
+            .collect();
+        assert!(climbed.len() >= 3, "{} of 6 led up", climbed.len());
+        for (from, top, to) in climbed {
+            assert!(to > from, "{to} is no higher than {from}");
+            assert_eq!(to, surrogates.criterion(&top.entry.point, top.known));
+        }
+    }
 }
