@@ -41,7 +41,7 @@ pub struct StudyState {
     pub waves: Vec<Wave>,
     /// The points of the frontier that met fresh seeds, in order.
     pub retests: Vec<Verification>,
-    /// What [`spreads`] tells of the trials, learnt trial by trial.
+    /// What `spreads` tells of the trials, learnt trial by trial.
     pub spreads: Spreads,
     /// Whether the study has come to its end.
     pub finished: bool,
