@@ -205,6 +205,22 @@ fn who_is_as_cheap_as_the_winner_and_faster_is_named() {
 }
 
 #[test]
+fn who_beats_the_winner_in_the_re_test_of_the_frontier_is_named() {
+    // Twelve take the place of nobody in the search: they are slower.
+    let tried = [(13, "round-robin", 40.0, true), (12, "least-loaded", 300.0, true)];
+    let study = |ttft| Study::with_frontier(&tried, &[(0, 50.0)], Some(0), &[(1, ttft)]);
+    let named = |study: &Study| {
+        let warnings = study.report().warnings();
+        warnings.iter().any(|text| text.starts_with("trial 1 has a `cost_per_hour` of $70.80,"))
+    };
+    assert!(named(&study(310.0)));
+    assert!(!named(&study(900.0)), "it breaks its promise on fresh seeds");
+    let dearer = [(12, "round-robin", 300.0, true), (13, "least-loaded", 40.0, true)];
+    let study = Study::with_frontier(&dearer, &[(0, 310.0)], Some(0), &[(1, 40.0)]);
+    assert!(!study.report().warnings().iter().any(|text| text.contains("was no finalist")));
+}
+
+#[test]
 fn a_budget_that_ended_while_improving_is_warned_about() {
     let mut tried = vec![(16, "round-robin", 40.0, true); 9];
     tried.push((13, "round-robin", 40.0, true));

@@ -6,7 +6,9 @@ use crate::config::{Node, Value};
 use crate::search::journal::SearchEnd;
 use crate::search::pareto::loss;
 use crate::search::promise::runs_needed;
-use crate::search::{Basis, Candidate, Domain, KnobValue, ParetoPoint, Trial};
+use crate::search::{
+    Basis, Candidate, Domain, Finding, KnobValue, ParetoPoint, Trial, Verification,
+};
 
 /// With fewer seeds per candidate the search mostly sees noise.
 const SEARCH_SEEDS_MIN: u32 = 3;
@@ -14,6 +16,8 @@ const SEARCH_SEEDS_MIN: u32 = 3;
 const VERIFY_SEEDS_MIN: u32 = 5;
 /// A search that found its best in this last share of its evaluations was still improving.
 const LATE_SHARE: f64 = 0.2;
+/// Objectives that differ by this share are equal.
+const EQUAL: f64 = 1e-9;
 /// The keys of a pool that choose its hardware or model.
 const HARDWARE_KEYS: [&str; 4] = ["gpu", "tensor_parallelism", "model", "vllm_version"];
 
@@ -25,6 +29,7 @@ impl StudyReport<'_> {
         warnings.extend(self.assumed());
         if let Some(winner) = self.winner() {
             warnings.extend(self.edges(&winner.candidate));
+            warnings.extend(self.better_than_the_winner());
             warnings.extend(self.before_the_winner(winner));
         }
         warnings.extend(self.ranked_hardware());
@@ -93,6 +98,27 @@ impl StudyReport<'_> {
             ));
         }
         warnings
+    }
+
+    /// The best point of the frontier that kept its promises in the re-test and beats the winner in
+    /// the objective: a finalist that did not have its turn.
+    fn better_than_the_winner(&self) -> Option<String> {
+        let objective = &self.space.objective;
+        let loss = |met: &Verification| met.score.objective.map(|v| objective.to_minimize(v));
+        let held = loss(self.state.winning()?)?;
+        let kept = self.state.retests.iter().filter(|met| met.found == Finding::Kept);
+        let better = kept.filter_map(|met| Some((loss(met)?, met)));
+        let (found, met) = better.min_by(|left, right| left.0.total_cmp(&right.0))?;
+        let name = objective.metric.as_str();
+        let [theirs, ours] = [found, held].map(|value| figure(name, objective.to_minimize(value)));
+        (found < held - EQUAL * held.abs()).then(|| {
+            format!(
+                "trial {} has a `{name}` of {theirs}, better than the winner's {ours}, and kept its \
+                 promises in the re-test of the frontier; it was no finalist, and the confidence \
+                 of the winner is not about it",
+                met.trial
+            )
+        })
     }
 
     /// A point of the frontier that takes the place of the `winner`: of equal objectives the first
