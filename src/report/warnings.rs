@@ -113,9 +113,9 @@ impl StudyReport<'_> {
         let [theirs, ours] = [found, held].map(|value| figure(name, objective.to_minimize(value)));
         (found < held - EQUAL * held.abs()).then(|| {
             format!(
-                "trial {} has a `{name}` of {theirs}, better than the winner's {ours}, and kept its \
-                 promises in the re-test of the frontier; it was no finalist, and the confidence \
-                 of the winner is not about it",
+                "trial {} has a `{name}` of {theirs}, better than the winner's {ours}, and kept \
+                 its promises in the re-test of the frontier; it was no finalist, and the \
+                 confidence of the winner is not about it",
                 met.trial
             )
         })
