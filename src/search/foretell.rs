@@ -5,7 +5,7 @@
 //! cost of steps that are as full as the batch limits allow. Instances that arrive at less than
 //! the offered rate with nothing but that are overloaded whatever else is decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock};
 
 use super::candidate::Candidate;
@@ -14,14 +14,16 @@ use super::space::SearchSpace;
 use crate::policy::{Admission, Batching, Gateway, PolicyBundle, Pool};
 use crate::workload::WorkloadSpec;
 
-/// What decides about the bill of a fleet that nobody changes.
-const BILL: [&str; 3] = ["pools.", "autoscaling", "autoscaling.policy"];
-/// What decides about its capacity.
-const CAPACITY: [&str; 6] =
-    ["pools.", "batching.", "autoscaling", "autoscaling.policy", "admission", "admission.policy"];
+/// The parts of a bundle that decide about the bill, and whether somebody changes the fleet.
+const BILL: [&str; 2] = ["pools", "autoscaling.policy"];
+/// The parts that have no say in how much work there is and who is let in.
+const SILENT: [&str; 4] = ["autoscaling", "routing", "scheduler", "kv_cache"];
 /// Mean lengths come from draws; a fleet is overloaded when this share more arrives than it could
 /// bear.
 const MARGIN: f64 = 1.1;
+
+/// Gives the bundle of a candidate; `None`: it has none.
+type Read<'a> = &'a dyn Fn(&Candidate) -> Option<PolicyBundle>;
 
 /// Tells what is certain about the candidates of a space.
 #[derive(Debug)]
@@ -51,34 +53,66 @@ enum Bill {
 }
 
 /// Answers once given, by the values of the knobs that decide.
+///
+/// Asked is about the candidate in which all other knobs rest: the answer is then the same whoever
+/// came first with those values, also where others of its knobs make no policy at all.
 #[derive(Debug)]
 struct Answers<T> {
-    knobs: Vec<usize>,
+    knobs: BTreeSet<usize>,
     told: RwLock<BTreeMap<Vec<u64>, T>>,
 }
 
 impl<T: Clone> Answers<T> {
-    /// Of the knobs of `space` at `paths`, or below those that end in a dot.
-    fn new(space: &SearchSpace, paths: &[&str]) -> Self {
-        let is_at = |path: &str, decides: &&str| {
-            path == *decides || decides.ends_with('.') && path.starts_with(decides)
-        };
-        let decides =
-            |index: &usize| paths.iter().any(|known| is_at(&space.knobs[*index].path, known));
-        Self { knobs: (0..space.knobs.len()).filter(decides).collect(), told: RwLock::default() }
+    /// Of the knobs of `space` whose path `decides`, and of those that switch them on.
+    fn new(space: &SearchSpace, decides: impl Fn(&str) -> bool) -> Self {
+        let mut open: Vec<usize> =
+            (0..space.knobs.len()).filter(|&index| decides(&space.knobs[index].path)).collect();
+        let mut knobs = BTreeSet::new();
+        while let Some(index) = open.pop() {
+            if knobs.insert(index) {
+                open.extend(space.knobs[index].when.iter().map(|condition| condition.knob));
+            }
+        }
+        Self { knobs, told: RwLock::default() }
     }
 
-    fn of(&self, candidate: &Candidate, find: impl FnOnce() -> T) -> T {
-        let key: Vec<u64> =
-            self.knobs.iter().map(|&knob| candidate.values()[knob].bits()).collect();
+    fn of(
+        &self,
+        space: &SearchSpace,
+        candidate: &Candidate,
+        find: impl FnOnce(&Candidate) -> T,
+    ) -> T {
+        let values = candidate.values();
+        let key: Vec<u64> = self.knobs.iter().map(|&knob| values[knob].bits()).collect();
         let known = self.told.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         known.unwrap_or_else(|| {
-            let found = find();
+            let each = space.knobs.iter().zip(values).enumerate();
+            let resting = each.map(
+                |(index, (knob, &value))| {
+                    if self.knobs.contains(&index) { value } else { knob.rest }
+                },
+            );
+            let found = find(&Candidate::canonical(space, resting.collect()));
             let mut told = self.told.write().unwrap_or_else(PoisonError::into_inner);
             told.insert(key, found.clone());
             found
         })
     }
+}
+
+/// Whether `path` is `part` of a bundle or below it.
+fn is_within(path: &str, part: &str) -> bool {
+    path.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether a knob at `path` may change what a fleet costs that nobody changes.
+fn decides_bill(path: &str) -> bool {
+    BILL.iter().any(|part| is_within(path, part) || is_within(part, path))
+}
+
+/// Whether a knob at `path` may change how much load a fleet bears, or who is let in.
+fn decides_capacity(path: &str) -> bool {
+    decides_bill(path) || !SILENT.iter().any(|part| is_within(path, part))
 }
 
 impl Foreteller {
@@ -96,29 +130,32 @@ impl Foreteller {
         Self {
             load: judged.and_then(|at| Load::of(plan.workload(at).0)),
             bill,
-            bills: Answers::new(space, &BILL),
-            overloads: Answers::new(space, &CAPACITY),
+            bills: Answers::new(space, decides_bill),
+            overloads: Answers::new(space, decides_capacity),
         }
     }
 
-    /// The objective of `candidate`, whose bundle `read` gives, where no run changes it.
+    /// The objective of `candidate`, of this foreteller's `space`, where no run changes it; `read`
+    /// gives the bundle of a candidate.
     pub fn objective(
         &self,
+        space: &SearchSpace,
         candidate: &Candidate,
-        read: impl FnOnce() -> Option<PolicyBundle>,
+        read: Read<'_>,
     ) -> Option<f64> {
         let bill = self.bill?;
-        self.bills.of(candidate, || read().and_then(|bundle| bill.of(&bundle)))
+        self.bills.of(space, candidate, |candidate| bill.of(&read(candidate)?))
     }
 
-    /// Why `candidate`, whose bundle `read` gives, can never bear the load, where that is so.
+    /// Why `candidate` can never bear the load, where that is so; the rest as above.
     pub fn hopeless(
         &self,
+        space: &SearchSpace,
         candidate: &Candidate,
-        read: impl FnOnce() -> Option<PolicyBundle>,
+        read: Read<'_>,
     ) -> Option<String> {
         let load = self.load?;
-        self.overloads.of(candidate, || read().and_then(|bundle| overloaded(load, &bundle)))
+        self.overloads.of(space, candidate, |candidate| overloaded(load, &read(candidate)?))
     }
 }
 
@@ -187,6 +224,7 @@ mod tests {
     use crate::search::candidate::KnobValue;
     use crate::search::evaluate::{Evaluator, Job};
     use crate::search::read::{SpaceFile, read_space};
+    use crate::search::space::Domain;
     use crate::workload::spec::ClosedLoop;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -224,6 +262,64 @@ mod tests {
         assert_eq!(known.into_inner(), 11);
         assert!(unstable.into_inner() >= 3, "the bound is of some use");
         assert_eq!(evaluator.hopeless(&with(13)), None);
+    }
+
+    /// Spaces with a knob, besides that of instances or in its place, that changes what is certain:
+    /// whole pools, the gateway, policies that cannot be read, and whether the other knob counts.
+    fn awkward() -> Vec<SpaceFile> {
+        const COUNT: &str = "pools.h100.instances: {int: [4, 32]}\n";
+        let pools = |count| {
+            let model = "model: meta-llama/llama-3.1-8b-instruct";
+            format!("{{h100: {{{model}, gpu: H100, tensor_parallelism: 2, instances: {count}}}}}")
+        };
+        let few = "pools.h100.instances: {int: [4, 6]}\n";
+        let knobs = [
+            format!("pools: {{choice: [{}, {}]}}\n", pools(5), pools(9)),
+            format!("{few}  signals.gateway_refresh: {{choice: [50ms, 90ms]}}\n"),
+            format!("{few}  routing.policy: {{choice: [nonsense, round-robin]}}\n"),
+            format!("{few}  routing.policy: {{choice: [round-robin, least-loaded]}}\n")
+                .replace("6]", "6], when: {routing.policy: least-loaded}"),
+        ];
+        let refresh = "scheduler: fcfs\n  signals: {gateway_refresh: 50ms}";
+        let text = SPACE.replace("scheduler: fcfs", refresh);
+        knobs.iter().map(|knobs| file(&text.replace(COUNT, knobs))).collect()
+    }
+
+    fn every(space: &SearchSpace) -> Vec<Candidate> {
+        let mut all = vec![space.start().unwrap_or_else(|| {
+            Candidate::canonical(space, space.knobs.iter().map(|knob| knob.rest).collect())
+        })];
+        for (index, knob) in space.knobs.iter().enumerate() {
+            let values: Vec<KnobValue> = match &knob.domain {
+                Domain::Choice { labels } => (0..labels.len()).map(KnobValue::Choice).collect(),
+                _ => (4..=6).map(KnobValue::Int).collect(),
+            };
+            let turned = |one: &Candidate| {
+                values.iter().map(|&value| one.with(space, index, value)).collect::<Vec<_>>()
+            };
+            all = all.iter().flat_map(turned).collect();
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_foretold_of_one_does_not_depend_on_whom_was_asked_before() {
+        let mut differ = 0;
+        for file in awkward() {
+            let evaluator = || file.evaluator(Defaults::embedded());
+            let told = |evaluator: &dyn Evaluator, candidate: &Candidate| {
+                (evaluator.known_objective(candidate), evaluator.hopeless(candidate))
+            };
+            let all = every(&file.space);
+            let (first, last) = (evaluator(), evaluator());
+            let forwards: Vec<_> = all.iter().map(|one| told(&first, one)).collect();
+            let backwards: Vec<_> = all.iter().rev().map(|one| told(&last, one)).collect();
+            let anew: Vec<_> = all.iter().map(|one| told(&evaluator(), one)).collect();
+            assert!(backwards.iter().rev().eq(&forwards), "{backwards:?} {forwards:?}");
+            assert_eq!(forwards, anew);
+            differ += usize::from(forwards.iter().any(|one| *one != forwards[0]));
+        }
+        assert_eq!(differ, 4, "each space has something to tell apart");
     }
 
     #[test]

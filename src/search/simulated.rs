@@ -295,11 +295,11 @@ impl<'a> SimulatedEvaluator<'a> {
 
 impl Evaluator for SimulatedEvaluator<'_> {
     fn known_objective(&self, candidate: &Candidate) -> Option<f64> {
-        self.foreteller.objective(candidate, || self.bundle(candidate).ok())
+        self.foreteller.objective(self.space, candidate, &|one| self.bundle(one).ok())
     }
 
     fn hopeless(&self, candidate: &Candidate) -> Option<String> {
-        self.foreteller.hopeless(candidate, || self.bundle(candidate).ok())
+        self.foreteller.hopeless(self.space, candidate, &|one| self.bundle(one).ok())
     }
 
     fn version(&self) -> u64 {
