@@ -111,9 +111,10 @@ fn one(
         let job = |&seed: &u64| Job { candidate: candidate.clone(), seed };
         let jobs: Vec<Job> = course.seeds[from..until].iter().map(job).collect();
         let settled = AtomicBool::new(false);
+        let is_looked_into = course.looks.iter().any(|&look| from < look && look < until);
         let sink = |index: usize, run| {
             told.lock().unwrap_or_else(PoisonError::into_inner)[from + index] = Some(run);
-            if judged().is_some() {
+            if is_looked_into && judged().is_some() {
                 settled.store(true, Ordering::Relaxed);
             }
         };
