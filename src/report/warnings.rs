@@ -3,6 +3,7 @@
 use super::number::figure;
 use super::study::StudyReport;
 use crate::config::{Node, Value};
+use crate::search::fresh::EQUAL;
 use crate::search::journal::SearchEnd;
 use crate::search::pareto::loss;
 use crate::search::promise::runs_needed;
@@ -16,8 +17,6 @@ const SEARCH_SEEDS_MIN: u32 = 3;
 const VERIFY_SEEDS_MIN: u32 = 5;
 /// A search that found its best in this last share of its evaluations was still improving.
 const LATE_SHARE: f64 = 0.2;
-/// Objectives that differ by this share are equal.
-const EQUAL: f64 = 1e-9;
 /// The keys of a pool that choose its hardware or model.
 const HARDWARE_KEYS: [&str; 4] = ["gpu", "tensor_parallelism", "model", "vllm_version"];
 

@@ -108,7 +108,7 @@ pub(super) fn is_steady(space: &SearchSpace, runs: &[Run]) -> bool {
 }
 
 /// Objectives that differ by this share are equal.
-pub(super) const EQUAL: f64 = 1e-9;
+pub(crate) const EQUAL: f64 = 1e-9;
 
 #[cfg(test)]
 mod tests {
