@@ -10,7 +10,8 @@
 //!
 //! They meet the seeds of the search in that order, racing against the winner, until
 //! `budget.certificate` is spent. Those that look better and keep their promises there meet fresh
-//! seeds; the first to pass is the next winner, and has neighbours of its own.
+//! seeds, and after them [whoever else looks better](super::overlooked); the first to pass is the
+//! next winner, and has neighbours of its own.
 
 use super::candidate::{Candidate, KnobValue, six_digits};
 use super::evaluate::{Foresight, Run};
@@ -24,7 +25,7 @@ use crate::base::stats;
 
 /// How often a neighbour may become the winner.
 pub const ROUNDS_MAX: usize = 6;
-/// The most neighbours of one winner that meet fresh seeds.
+/// The most candidates that meet the fresh seeds of one round.
 pub(super) const CHALLENGES_MAX: u32 = 6;
 
 /// The neighbours of one winner.
@@ -149,29 +150,45 @@ impl StudyState {
         unknown.take(left.max(0.0) as usize).collect()
     }
 
-    /// The neighbour that meets fresh seeds next.
+    /// Who meets fresh seeds next in this round: the neighbours that look better than the winner
+    /// from the best on, then whoever else does.
     pub(super) fn next_challenger(&self, space: &SearchSpace) -> Option<usize> {
-        let round = self.rounds.last()?;
         let number = self.rounds.len() as u32;
-        let tries = self.verifications.iter().filter(|met| met.round == number).count() as u32;
-        if tries >= CHALLENGES_MAX {
+        let tries = self.verifications.iter().filter(|met| met.round == number).count();
+        if tries >= CHALLENGES_MAX as usize {
             return None;
         }
+        let neighbours = self.better_neighbours(space);
+        neighbours.get(tries).copied().or_else(|| {
+            let others = self.overlooked(space, &neighbours);
+            others.get(tries - neighbours.len()).copied()
+        })
+    }
+
+    /// The neighbours that look better than the winner and met no fresh seeds before this round,
+    /// from the best on.
+    fn better_neighbours(&self, space: &SearchSpace) -> Vec<usize> {
+        let Some(round) = self.rounds.last() else { return Vec::new() };
+        let number = self.rounds.len() as u32;
+        let is_new = |trial: &&Trial| {
+            let mut before = self.verifications.iter().filter(|met| met.round < number);
+            before.all(|met| met.trial != trial.index)
+        };
         let known: Vec<usize> = round
             .neighbours
             .iter()
             .filter_map(|neighbour| self.trial_of(&neighbour.candidate))
-            .filter(|trial| self.verifications.iter().all(|met| met.trial != trial.index))
+            .filter(is_new)
             .filter(|trial| trial.score.feasible)
             .filter(|trial| self.above(space, trial, round.winner).is_some_and(|above| above < 0.0))
             .map(|trial| trial.index)
             .collect();
-        ranking(space, &self.trials).into_iter().find(|trial| known.contains(trial))
+        ranking(space, &self.trials).into_iter().filter(|trial| known.contains(trial)).collect()
     }
 
     /// By how much the objective of `trial` is above that of trial `winner` on the seeds of the
     /// search that both met, to be made small; exactly 0 where they are equal.
-    fn above(&self, space: &SearchSpace, trial: &Trial, winner: usize) -> Option<f64> {
+    pub(super) fn above(&self, space: &SearchSpace, trial: &Trial, winner: usize) -> Option<f64> {
         let winner = &self.trials[winner];
         let above = stats::mean(&differences(space, &trial.runs, &winner.runs))?;
         let equal = above.abs() <= EQUAL * winner.score.objective.unwrap_or(0.0).abs();

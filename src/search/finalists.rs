@@ -32,13 +32,13 @@ const CHANCE: f64 = 0.05;
 pub(super) fn finalists(space: &SearchSpace, trials: &[Trial]) -> Vec<usize> {
     let mut left: Vec<usize> = (0..trials.len()).filter(|&at| trials[at].score.stable).collect();
     let odds = Odds::new(space, trials, &left);
-    let first = odds.after(0);
+    let first = odds.after(0, 0);
     let mut left: Vec<(usize, usize)> = left.drain(..).enumerate().collect();
     left.retain(|&(at, trial)| trials[trial].score.feasible || first[at] >= CHANCE);
     left.sort_by(|left, right| by_objective(space, &trials[left.1], &trials[right.1]));
     let mut chosen: Vec<usize> = Vec::new();
     while chosen.len() < FINALISTS_MAX && !left.is_empty() {
-        let odds = odds.after(chosen.len() as u32);
+        let odds = odds.after(0, chosen.len() as u32);
         let alike = |trial: usize| {
             chosen.iter().any(|&other| is_alike(space, &trials[other], &trials[trial]))
         };

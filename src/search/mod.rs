@@ -31,6 +31,7 @@ pub mod journal;
 pub mod metric;
 pub mod objective;
 mod odds;
+mod overlooked;
 pub mod pareto;
 pub mod plan;
 pub mod promise;

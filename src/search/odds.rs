@@ -27,7 +27,7 @@ struct Place {
     spread: f64,
 }
 
-/// The odds of candidates, by what their study knew when its search ended.
+/// The odds of candidates, by what some trials tell.
 #[derive(Debug)]
 pub(super) struct Odds<'a> {
     space: &'a SearchSpace,
@@ -70,9 +70,10 @@ impl<'a> Odds<'a> {
         Self { space, places, most: most(space) }
     }
 
-    /// Of each candidate, as finalist number `tries` from 0.
-    pub fn after(&self, tries: u32) -> Vec<f64> {
-        let error = spending::error(&self.space.seeds, &self.space.proof, 0, tries);
+    /// Of each candidate, where so many others met the seeds of that `round` before it; 0 is that
+    /// of the finalists.
+    pub fn after(&self, round: u32, tries: u32) -> Vec<f64> {
+        let error = spending::error(&self.space.seeds, &self.space.proof, round, tries);
         let constraints = self.space.constraints.iter();
         let demanded: Vec<f64> =
             constraints.map(|constraint| demanded(constraint, self.most, error)).collect();
@@ -149,7 +150,7 @@ mod tests {
         let trials = line(&space);
         let which: Vec<usize> = (0..=20).collect();
         let odds = Odds::new(&space, &trials, &which);
-        let (first, tenth) = (odds.after(0), odds.after(9));
+        let (first, tenth) = (odds.after(0, 0), odds.after(0, 9));
         assert!(first[5] < 0.05 && first[10] < 0.5 && first[18] > 0.95, "{first:?}");
         assert!((8..13).all(|at| first[at] < first[at + 1]), "{first:?}");
         assert!(tenth[12] < first[12], "{tenth:?}");
@@ -162,7 +163,7 @@ mod tests {
         for (ttft, odds) in [(400.0, 1.0), (600.0, 0.0), (f64::NAN, 0.0)] {
             let figures = [("ttft_p99_ms", ttft), ("cost_per_hour", 1.0)];
             let trials = [trial_of(0, candidate.clone(), &space, &figures)];
-            assert_eq!(Odds::new(&space, &trials, &[0]).after(0), [odds]);
+            assert_eq!(Odds::new(&space, &trials, &[0]).after(0, 0), [odds]);
         }
     }
 }

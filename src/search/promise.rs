@@ -67,7 +67,7 @@ impl Spreads {
 }
 
 /// A figure of each run; `None` where one lacks it.
-pub(super) fn values(runs: &[Run], name: &str) -> Option<Vec<f64>> {
+pub(crate) fn values(runs: &[Run], name: &str) -> Option<Vec<f64>> {
     runs.iter().map(|run| run.figures.get(name)).collect()
 }
 
@@ -75,7 +75,7 @@ pub(super) fn values(runs: &[Run], name: &str) -> Option<Vec<f64>> {
 ///
 /// The scale is the logarithm of value over limit. A share that must be at least a limit close to
 /// 1 is judged by what is missing to 1. Limits of zero and below have a linear scale.
-pub(super) fn outward(constraint: &Constraint, value: f64) -> f64 {
+pub(crate) fn outward(constraint: &Constraint, value: f64) -> f64 {
     let limit = constraint.limit;
     match constraint.bound {
         Bound::AtMost if limit > 0.0 => (value.max(limit * 1e-6) / limit).ln(),
