@@ -70,8 +70,27 @@ impl StudyReport<'_> {
                 plural(spent as usize, "evaluation")
             );
         }
+        if let Some(others) = self.others() {
+            let _ = write!(text, "\n  {others}");
+        }
         let _ = write!(text, "\n  {}", self.certificate_cost());
         text
+    }
+
+    /// What became of all others that looked better in the search.
+    fn others(&self) -> Option<String> {
+        let others = self.state.looked_better(self.space);
+        let tested = others.iter().filter(|(_, tested)| *tested).count();
+        let untested = others.len() - tested;
+        let all = plural(others.len(), "other candidate");
+        let mut text = format!(
+            "{tested} of {all} that looked better in the search met fresh seeds: none is both \
+             better\n  there and shown to keep its promises."
+        );
+        if untested > 0 {
+            let _ = write!(text, " {untested} met none, with little to win or little chance.");
+        }
+        (!others.is_empty()).then_some(text)
     }
 
     /// What the certificate cost beside the rest.
@@ -166,10 +185,14 @@ impl StudyReport<'_> {
                 "why": self.why_not(outcome),
             })
         });
+        let others = self.state.looked_better(self.space).into_iter();
+        let others =
+            others.map(|(trial, tested)| json!({"trial": trial, "on_fresh_seeds": tested}));
         json!({
             "confidence": self.space.proof.confidence,
             "complete": self.state.is_certified(self.space),
             "neighbours": neighbours.collect::<Vec<_>>(),
+            "looked_better": others.collect::<Vec<_>>(),
             "evaluations": self.state.certificate_evaluations(self.space),
         })
     }

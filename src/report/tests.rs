@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::StudyReport;
 use crate::config::{Defaults, Node, Problems, parse};
+use crate::search::certificate::Round;
 use crate::search::journal::{Entry, FORMAT, Header, ProposedCandidate, SearchEnd};
 use crate::search::space::tests::{choice, int, knob, space};
-use crate::search::{Figures, Finding, Origin, Run, SearchSpace, StudyState, Template};
+use crate::search::{Figures, Finding, Neighbour, Origin, Run, SearchSpace, StudyState, Template};
 
 const TEMPLATE: &str = "\
 pools:
@@ -217,7 +218,58 @@ fn who_beats_the_winner_in_the_re_test_of_the_frontier_is_named() {
     assert!(!named(&study(900.0)), "it breaks its promise on fresh seeds");
     let dearer = [(12, "round-robin", 300.0, true), (13, "least-loaded", 40.0, true)];
     let study = Study::with_frontier(&dearer, &[(0, 310.0)], Some(0), &[(1, 40.0)]);
-    assert!(!study.report().warnings().iter().any(|text| text.contains("was no finalist")));
+    assert!(
+        !study
+            .report()
+            .warnings()
+            .iter()
+            .any(|text| text.contains("in the re-test of the frontier"))
+    );
+}
+
+#[test]
+fn the_certificate_says_what_became_of_others_that_looked_better() {
+    let tried = [
+        (12, "least-loaded", 490.0, true),
+        (13, "round-robin", 39.0, true),
+        (11, "round-robin", 480.0, true),
+        (13, "least-loaded", 39.0, true),
+        (10, "least-loaded", 495.0, true),
+    ];
+    let mut study = Study::new(&tried, &[(0, 940.0), (1, 40.0)], Some(1));
+    let settled = Some("cost_per_hour is 76.7, whatever happens".to_owned());
+    let neighbour =
+        |at: usize| Neighbour { candidate: study.state.trials[at].candidate.clone(), settled };
+    let round = Round { winner: 1, neighbours: vec![neighbour(3)], rival: vec![] };
+    study.state.rounds.push(round);
+    let summary = study.report().summary();
+    let expected = "\
+  1 of 1 candidate one step away was tried: none is both better and shown to keep its promises.
+  1 of 3 other candidates that looked better in the search met fresh seeds: none is both better
+  there and shown to keep its promises. 2 met none, with little to win or little chance.
+";
+    assert!(summary.contains(expected), "{summary}");
+    let certificate = &study.report().to_json()["certificate"]["looked_better"];
+    let of = |trial: usize, tested| json!({"trial": trial, "on_fresh_seeds": tested});
+    assert_eq!(*certificate, json!([of(0, true), of(2, false), of(4, false)]));
+}
+
+#[test]
+fn promises_that_break_on_few_seeds_are_warned_about() {
+    let tried = [(12, "least-loaded", 300.0, true), (13, "round-robin", 40.0, true)];
+    let with = |ttft: f64, others: f64| {
+        let mut study = Study::new(&tried, &[(0, others), (1, 50.0)], Some(1));
+        study.state.verifications[0].runs[3].figures.set("ttft_p99_ms", ttft);
+        let warnings = study.report().warnings();
+        warnings.into_iter().find(|text| text.contains("on some fresh seeds"))
+    };
+    let found = with(9000.0, 300.0).expect("ten seeds at 54.5 and one at 9000 are above 500");
+    let expected = "trial 0 keeps `ttft_p99_ms <= 500` on some fresh seeds and has 9,000 on \
+                    another; 10 seeds may show nothing of what befalls the winner on fewer than \
+                    25.89 % of all: ask for more with `seeds: {verify: 40}`";
+    assert_eq!(found, expected);
+    assert_eq!(with(4000.0, 300.0), None, "one such seed would not break the winner's mean");
+    assert_eq!(with(9000.0, 800.0), None, "it breaks its promise on every seed");
 }
 
 #[test]

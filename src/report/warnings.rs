@@ -1,14 +1,15 @@
 //! What to know about the numbers of a study before trusting them.
 
-use super::number::figure;
+use super::number::{figure, percent, plural};
 use super::study::StudyReport;
 use crate::config::{Node, Value};
 use crate::search::fresh::EQUAL;
 use crate::search::journal::SearchEnd;
 use crate::search::pareto::loss;
-use crate::search::promise::runs_needed;
+use crate::search::promise::{outward, runs_needed, values};
+use crate::search::score::CONFIDENCE;
 use crate::search::{
-    Basis, Candidate, Domain, Finding, KnobValue, ParetoPoint, Trial, Verification,
+    Basis, Candidate, Constraint, Domain, Finding, KnobValue, ParetoPoint, Trial, Verification,
 };
 
 /// With fewer seeds per candidate the search mostly sees noise.
@@ -27,6 +28,7 @@ impl StudyReport<'_> {
         warnings.extend(self.few_seeds());
         warnings.extend(self.assumed());
         if let Some(winner) = self.winner() {
+            warnings.extend(self.unseen());
             warnings.extend(self.edges(&winner.candidate));
             warnings.extend(self.better_than_the_winner());
             warnings.extend(self.before_the_winner(winner));
@@ -79,6 +81,42 @@ impl StudyReport<'_> {
         few.collect()
     }
 
+    /// Promises that others kept under some fresh seeds and broke so badly under others that one
+    /// such seed more would break the winner's mean.
+    fn unseen(&self) -> Vec<String> {
+        let Some(winning) = self.state.winning() else { return Vec::new() };
+        let count = winning.runs.len();
+        let others = || self.state.met().into_iter().filter(|met| met.trial != winning.trial);
+        // A candidate whose every run is outside is another thing than the winner.
+        let erratic = |constraint: &Constraint, met: &Verification| {
+            let values = values(&met.runs, constraint.metric.as_str())?;
+            let keeps = values.iter().any(|&value| constraint.holds(value));
+            let worst = values.into_iter().filter(|&value| !constraint.holds(value));
+            let worst =
+                worst.max_by(|a, b| outward(constraint, *a).total_cmp(&outward(constraint, *b)));
+            worst.filter(|_| keeps && met.score.stable).map(|worst| (worst, met.trial))
+        };
+        let means = self.space.constraints.iter().filter(|constraint| constraint.share.is_none());
+        let found = means.filter_map(|constraint| {
+            let name = constraint.metric.as_str();
+            let own = values(&winning.runs, name)?;
+            let one_more = |worst: f64| (own.iter().sum::<f64>() + worst) / (count as f64 + 1.0);
+            let mut bad = others().filter_map(|met| erratic(constraint, met));
+            let (worst, trial) = bad.find(|&(worst, _)| !constraint.holds(one_more(worst)))?;
+            let chance = 1.0 - (1.0 - CONFIDENCE).powf(1.0 / count as f64);
+            Some(format!(
+                "trial {trial} keeps `{constraint}` on some fresh seeds and has {} on another; {} \
+                 may show nothing of what befalls the winner on fewer than {} of all: ask for more \
+                 with `seeds: {{verify: {}}}`",
+                figure(name, worst),
+                plural(count, "seed"),
+                percent(chance),
+                4 * count
+            ))
+        });
+        found.collect()
+    }
+
     /// Knobs of the winner that stand at an end of their range: a better value may lie beyond.
     fn edges(&self, winner: &Candidate) -> Vec<String> {
         let scaled: Vec<usize> = self.space.scale_groups.iter().flatten().copied().collect();
@@ -113,7 +151,7 @@ impl StudyReport<'_> {
         (found < held - EQUAL * held.abs()).then(|| {
             format!(
                 "trial {} has a `{name}` of {theirs}, better than the winner's {ours}, and kept \
-                 its promises in the re-test of the frontier; it was no finalist, and the \
+                 its promises in the re-test of the frontier, whose error is its own: the \
                  confidence of the winner is not about it",
                 met.trial
             )
