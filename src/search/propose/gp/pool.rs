@@ -200,25 +200,115 @@ fn refine(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::search::KnobValue;
+    use crate::search::cube;
+    use crate::search::evaluate::{Evaluator, Foresight, Job, Sink, Stop};
     use crate::search::propose::gp::Gp;
     use crate::search::propose::tests::{ask_after, trials};
     use crate::search::space::tests::serving_space;
+    use crate::search::state::Trial;
+
+    /// An evaluator that knows beforehand what an instance costs, or how many are too few.
+    #[derive(Default)]
+    struct Certain {
+        price: Option<f64>,
+        too_few: i64,
+    }
+
+    impl Certain {
+        fn count(candidate: &Candidate) -> i64 {
+            if let KnobValue::Int(count) = candidate.values()[0] { count } else { 0 }
+        }
+    }
+
+    impl Evaluator for Certain {
+        fn version(&self) -> u64 {
+            0
+        }
+
+        fn evaluate(&self, _: &[Job], _: Stop<'_>, _: Sink<'_>) {}
+
+        fn known_objective(&self, candidate: &Candidate) -> Option<f64> {
+            Some(self.price? * Self::count(candidate) as f64)
+        }
+
+        fn hopeless(&self, candidate: &Candidate) -> Option<String> {
+            (Self::count(candidate) <= self.too_few).then(|| "too few".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_pool_holds_nobody_without_a_chance() {
+        let space = serving_space();
+        // Few instances look best.
+        let history = trials(&space, 30, |p| [1.0 + p[0], 900.0 * p[0]]);
+        let ten = Certain { too_few: 9, ..Certain::default() };
+        let few = |foresight| {
+            let ask = Ask { foresight, ..ask_after(&space, &history, 1) };
+            let surrogates = Gp::default().surrogates(&ask).expect("figures differ");
+            let mut rng = Rng::new(1, Stream::Surrogates, 0);
+            let pool = Pool::drawn(&ask, &surrogates, &Fresh::new(&ask), &mut rng);
+            assert!(pool.hopes.len() > 10, "{}", pool.hopes.len());
+            let is_few = |hope: &&Hope| Certain::count(&hope.entry.candidate) < 10;
+            pool.hopes.iter().filter(is_few).count()
+        };
+        assert!(few(Foresight::none()) > 0);
+        assert_eq!(few(Foresight::from(&ten)), 0);
+    }
+
+    #[test]
+    fn after_many_failures_a_pool_gathers_around_the_best() {
+        let space = serving_space();
+        // The best of all comes first: whatever follows fails, four times too often in a row.
+        let count = start_count(&space) + 4 * space.knobs.len();
+        let far = |p: &[f64]| (p[0] - 0.5).abs() + (p[7] - 0.5).abs();
+        let drawn = trials(&space, count, |p| [1.0 + far(p), 300.0 + 100.0 * p[7]]);
+        let mut order: Vec<&Trial> = drawn.iter().collect();
+        let cost = |trial: &Trial| trial.score.objective.expect("a cost");
+        order.sort_by(|left, right| cost(left).total_cmp(&cost(right)));
+        let history: Vec<Trial> = order
+            .into_iter()
+            .zip(0..)
+            .map(|(trial, index)| Trial { index, ..trial.clone() })
+            .collect();
+        let best = &history[0].candidate;
+        let ask = ask_after(&space, &history, 1);
+        let surrogates = Gp::default().surrogates(&ask).expect("figures differ");
+        let mut rng = Rng::new(1, Stream::Surrogates, 0);
+        let pool = Pool::drawn(&ask, &surrogates, &Fresh::new(&ask), &mut rng);
+        let centre = cube::encode(&space, best);
+        let is_near = |hope: &&Hope| {
+            let point = cube::encode(&space, &hope.entry.candidate);
+            let apart = || point.iter().zip(&centre).map(|(a, b)| (a - b).abs());
+            apart().all(|apart| apart < 0.1) && apart().filter(|apart| *apart > 0.0).count() > 1
+        };
+        let near = pool.hopes.iter().filter(is_near).count();
+        assert!(near > 20, "{near} of {}", pool.hopes.len());
+    }
 
     #[test]
     fn the_most_promising_are_those_that_judging_each_would_find() {
+        // Far from the limit, and all on both sides of it and near.
+        for slope in [700.0, 30.0] {
+            most_promising_with(slope);
+        }
+    }
+
+    fn most_promising_with(slope: f64) {
         let space = serving_space();
-        let history =
-            trials(&space, 30, |p| [1.0 + p[0] * p[3], 900.0 - 700.0 * p[0] + 90.0 * p[2]]);
+        let ttft = |p: &[f64]| 500.0 + slope * (0.57 - p[0]) + 0.13 * slope * p[2];
+        let history = trials(&space, 30, |p| [1.0 + p[0] * p[3], ttft(p)]);
         let ask = ask_after(&space, &history, 1);
         let mut surrogates = Gp::default().surrogates(&ask).expect("figures differ");
         let mut rng = Rng::new(1, Stream::Surrogates, 0);
         let entries = draws::global(&space, &[&history[0].candidate], (300, 100), &mut rng);
-        let pool = Pool::of(&ask, &surrogates, &Fresh::new(&ask), entries.clone());
+        let fresh = Fresh::new(&ask);
+        let pool = Pool::of(&ask, &surrogates, &fresh, entries.clone());
         // Also after the surrogates have come to believe in some of them.
         for believed in &entries[..4] {
             let criterion = |entry: &Entry| surrogates.criterion(&entry.point, None);
-            let mut all: Vec<f64> =
-                entries.iter().map(criterion).filter(|c| *c > HOPELESS).collect();
+            let new = entries.iter().filter(|entry| fresh.is_new(&entry.candidate));
+            let mut all: Vec<f64> = new.map(criterion).filter(|c| *c > HOPELESS).collect();
             all.sort_by(|left, right| right.total_cmp(left));
             for count in [1, 7, 250] {
                 let found = pool.most_promising(&surrogates, count);
@@ -231,6 +321,26 @@ mod tests {
             }
             surrogates.believe(&believed.point, None);
         }
+    }
+
+    #[test]
+    fn where_objectives_are_known_only_the_constraint_leaves_room() {
+        let space = serving_space();
+        let ttft = |p: &[f64]| 500.0 + 30.0 * (0.57 - p[0]) + 4.0 * p[2];
+        let history = trials(&space, 30, |p| [4.0 + (28.0 * p[0]).round(), ttft(p)]);
+        let priced = Certain { price: Some(1.0), ..Certain::default() };
+        let ask = Ask { foresight: Foresight::from(&priced), ..ask_after(&space, &history, 1) };
+        let surrogates = Gp::default().surrogates(&ask).expect("figures differ");
+        let mut rng = Rng::new(1, Stream::Surrogates, 0);
+        let entries = draws::global(&space, &[&history[0].candidate], (300, 100), &mut rng);
+        let pool = Pool::of(&ask, &surrogates, &Fresh::new(&ask), entries);
+        let near = pool.hopes.iter().filter(|hope| {
+            let criterion = surrogates.criterion(&hope.entry.point, hope.known);
+            assert!(hope.bound >= criterion, "{} is no bound of {criterion}", hope.bound);
+            hope.known.is_some() && hope.bound < criterion + 1.0
+        });
+        let near = near.count();
+        assert!(near > 9, "{near} of {} are near", pool.hopes.len());
     }
 
     #[test]
