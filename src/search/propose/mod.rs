@@ -165,11 +165,17 @@ impl<'a> Fresh<'a> {
     }
 }
 
+/// The most candidates of a start: what many knobs do is learnt sooner by looking for the best.
+const START_MAX: usize = 16;
+/// Trials per knob before steps from the best take their half of each batch: where there are many
+/// knobs, the first good candidate is far from the best.
+const TRIALS_BEFORE_DESCENTS: usize = 3;
+
 /// How many candidates the start has: about two per knob, at most a third of the budget, at
 /// least two.
 pub fn start_count(space: &SearchSpace) -> usize {
     let third = space.budget.evaluations as usize / 3;
-    (2 * space.knobs.len() + 2).min(third).max(2)
+    (2 * space.knobs.len() + 2).min(third).min(START_MAX).max(2)
 }
 
 /// A study as the next batch sees it.
@@ -205,7 +211,14 @@ impl<'a> Sight<'a> {
             self.design(size.min(start - history.len()), &mut proposals);
             return proposals;
         }
-        let descents = if left <= space.batch { size } else { size.div_ceil(2) };
+        let is_early = history.len() < TRIALS_BEFORE_DESCENTS * space.knobs.len();
+        // Batches of one alternate.
+        let half = (size + (self.batch % 2) as usize) / 2;
+        let descents = match () {
+            () if left <= space.batch => size,
+            () if is_early => 0,
+            () => half,
+        };
         if space.seek == Seek::Optimum {
             self.extend(&descent::Descent, descents, &mut proposals);
         }
@@ -308,6 +321,26 @@ pub(super) mod tests {
     ) -> Vec<Proposal> {
         let foresight = Foresight::none();
         Sight { space, history, batch: 3, foresight }.next_batch(proposer)
+    }
+
+    #[test]
+    fn steps_from_the_best_have_half_of_each_batch_once_something_is_known() {
+        for (batch, descents) in [(1, 1), (2, 2), (3, 3), (4, 4)] {
+            let space = SearchSpace { batch, ..serving_space() };
+            let proposer = ProposerKind::Gp.proposer();
+            let by = |count: usize| {
+                let history = history(&space, count);
+                let next = |batch| {
+                    let foresight = Foresight::none();
+                    Sight { space: &space, history: &history, batch, foresight }
+                        .next_batch(proposer.as_ref())
+                };
+                let both: Vec<Proposal> = (6..8).flat_map(next).collect();
+                both.iter().filter(|proposal| proposal.by == Origin::Descent).count()
+            };
+            assert_eq!(by(3 * space.knobs.len()), descents, "of two batches of {batch}");
+            assert_eq!(by(3 * space.knobs.len() - 1), 0, "too early");
+        }
     }
 
     fn keeps_the_contract(space: &SearchSpace, trials: &[Trial], proposer: &dyn Proposer) {
