@@ -33,8 +33,25 @@ def at_budget(rows, budget):
     return spread(costs) if costs else ""
 
 
+def read(paths):
+    """Every run once. What a method does at first may depend on how far it may go (the size of its
+    start): runs of different lengths are different rows."""
+    runs = {}
+    for path in paths:
+        for row in map(json.loads, filter(str.strip, open(path))):
+            most = max(map(int, row["at"]))
+            runs.setdefault((row["problem"], row["method"], most, row["seed"]), row)
+    lengths = {}
+    for problem, method, most, _ in runs:
+        lengths.setdefault((problem, method), set()).add(most)
+    for (problem, method, most, _), row in runs.items():
+        if len(lengths[problem, method]) > 1:
+            row["method"] = f"{method}, {most} in all"
+    return list(runs.values())
+
+
 def main():
-    rows = [json.loads(line) for path in sys.argv[1:] for line in open(path) if line.strip()]
+    rows = read(sys.argv[1:])
     for problem in dict.fromkeys(row["problem"] for row in rows):
         of_problem = [row for row in rows if row["problem"] == problem]
         budgets = sorted({int(at) for row in of_problem for at in row["at"]})
