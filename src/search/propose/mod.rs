@@ -171,11 +171,11 @@ const START_MAX: usize = 16;
 /// knobs, the first good candidate is far from the best.
 const TRIALS_BEFORE_DESCENTS: usize = 3;
 
-/// How many candidates the start has: about two per knob, at most a third of the budget, at
-/// least two.
+/// How many candidates the start has: about two per knob, at most a third of the budget, from two
+/// to sixteen.
 pub fn start_count(space: &SearchSpace) -> usize {
     let third = space.budget.evaluations as usize / 3;
-    (2 * space.knobs.len() + 2).min(third).min(START_MAX).max(2)
+    (2 * space.knobs.len() + 2).min(third).clamp(2, START_MAX)
 }
 
 /// A study as the next batch sees it.
@@ -213,7 +213,7 @@ impl<'a> Sight<'a> {
         }
         let is_early = history.len() < TRIALS_BEFORE_DESCENTS * space.knobs.len();
         // Batches of one alternate.
-        let half = (size + (self.batch % 2) as usize) / 2;
+        let half = if self.batch.is_multiple_of(2) { size / 2 } else { size.div_ceil(2) };
         let descents = match () {
             () if left <= space.batch => size,
             () if is_early => 0,
