@@ -10,7 +10,7 @@
 //!
 //! They meet the seeds of the search in that order, racing against the winner, until
 //! `budget.certificate` is spent. Those that look better and keep their promises there meet fresh
-//! seeds, and after them [whoever else looks better](super::overlooked); the first to pass is the
+//! seeds, and after them whoever else looks better (`overlooked`); the first to pass is the
 //! next winner, and has neighbours of its own.
 
 use super::candidate::{Candidate, KnobValue, six_digits};
