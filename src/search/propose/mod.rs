@@ -3,9 +3,10 @@
 //! A batch is a pure function of the space, the proposer and the trials before it:
 //!
 //! 1. The start: the template's own values, then a space-filling design, about two points per
-//!    knob and at most a third of the budget.
-//! 2. After the start up to half of each batch are descents ([`descent`]): deterministic steps
-//!    from the best candidates towards fewer instances. The rest comes from the proposer.
+//!    knob, at most sixteen and at most a third of the budget.
+//! 2. After three trials per knob up to half of each batch, of batches of one every other, are
+//!    descents ([`descent`]): deterministic steps from the best candidates towards fewer
+//!    instances. The rest comes from the proposer.
 //! 3. The last batch of the budget prefers descents altogether, so that what wins is locally
 //!    minimal wherever the budget allows.
 //! 4. Whatever the proposer does not fill is filled by mutations of the best and random points.
