@@ -97,7 +97,8 @@ fn search(space: &str) -> StudyEnd {
     let evaluator = file.evaluator(defaults);
     let version = blis_opt::search::Evaluator::version(&evaluator);
     let mut study = Study::open(file.space.clone(), &options, version).expect("a new study");
-    let limits = SearchLimits { stop: &AtomicBool::new(false), elapsed: &|| Span::ZERO };
+    let stop = AtomicBool::new(false);
+    let limits = SearchLimits { workers: None, stop: &stop, elapsed: &|| Span::ZERO };
     study.run(&evaluator, &mut NoObserver, limits).expect("a writable folder")
 }
 

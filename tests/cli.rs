@@ -1,11 +1,8 @@
 //! The built program from end to end: cleared environment, a temporary folder, real signals.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command};
-use std::time::Duration;
 
-use crate::place::{Ended, Place, files_of};
+use crate::place::{Ended, Place, files_of, interrupt, wait_for_lines};
 
 /// A fleet that a few small runs decide: two instances keep up, one does not.
 const SPACE: &str = "\
@@ -37,26 +34,6 @@ fn undisturbed(place: &Place) -> Vec<(String, String)> {
     place.write("space.yaml", SPACE);
     place.run("search space.yaml --out undisturbed").expect(0);
     files_of(&place.path("undisturbed"))
-}
-
-/// Waits until the journal of the study in `folder` has `lines` lines; panics when the search
-/// ends before, since there is nothing left to disturb then.
-fn wait_for_lines(child: &mut Child, folder: &Path, lines: usize) {
-    loop {
-        let journal = fs::read_to_string(folder.join("journal.jsonl")).unwrap_or_default();
-        if journal.lines().count() >= lines {
-            return;
-        }
-        let ended = child.try_wait().expect("a child");
-        assert!(ended.is_none(), "the search ended before line {lines}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn interrupt(child: &Child) {
-    let line = format!("kill -INT {}", child.id());
-    let sent = Command::new("sh").args(["-c", &line]).status().expect("a shell");
-    assert!(sent.success());
 }
 
 #[test]
@@ -131,7 +108,7 @@ fn a_killed_search_resumes_to_the_same_bytes() {
         let folder = place.path(&format!("killed{lines}"));
         let line = format!("search space.yaml --out killed{lines}");
         let mut child = place.start(&line);
-        wait_for_lines(&mut child, &folder, lines);
+        wait_for_lines(&mut child, std::slice::from_ref(&folder), lines);
         child.kill().expect("killed");
         child.wait().expect("ended");
         place.run(&format!("{line} --resume")).expect(0);
@@ -145,7 +122,7 @@ fn an_interrupted_search_says_how_to_resume_and_resumes_to_the_same_bytes() {
     let expected = undisturbed(&place);
     let folder = place.path("stopped");
     let mut child = place.start("search space.yaml --out stopped --overwrite");
-    wait_for_lines(&mut child, &folder, 6);
+    wait_for_lines(&mut child, std::slice::from_ref(&folder), 6);
     interrupt(&child);
     let ended = Ended::of(&child.wait_with_output().expect("it ends")).expect(130);
     let resume = "search space.yaml --out stopped --resume";
@@ -184,7 +161,7 @@ fn a_second_process_on_a_study_is_refused() {
     let place = Place::new();
     place.write("space.yaml", &SPACE.replace("num_requests: 6000", "num_requests: 60000"));
     let mut first = place.start("search space.yaml --out shared");
-    wait_for_lines(&mut first, &place.path("shared"), 1);
+    wait_for_lines(&mut first, &[place.path("shared")], 1);
     let second = place.run("search space.yaml --out shared --resume").expect(1);
     assert!(second.talk.contains("another process"), "{}", second.talk);
     first.kill().expect("killed");

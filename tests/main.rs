@@ -3,6 +3,7 @@
 mod admission_contract;
 mod autoscaler_contract;
 mod bad_input;
+mod batch;
 mod budget;
 mod cache;
 mod cli;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -69,6 +70,25 @@ impl Ended {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.out, self.talk);
         self
     }
+}
+
+/// Waits until the journals of the studies in `folders` have `lines` lines together; panics when
+/// the search ends before, since there is nothing left to disturb then.
+pub fn wait_for_lines(child: &mut Child, folders: &[PathBuf], lines: usize) {
+    let journal =
+        |folder: &PathBuf| fs::read_to_string(folder.join("journal.jsonl")).unwrap_or_default();
+    while folders.iter().map(|folder| journal(folder).lines().count()).sum::<usize>() < lines {
+        let ended = child.try_wait().expect("a child");
+        assert!(ended.is_none(), "the search ended before line {lines}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sends what Ctrl-C sends.
+pub fn interrupt(child: &Child) {
+    let line = format!("kill -INT {}", child.id());
+    let sent = Command::new("sh").args(["-c", &line]).status().expect("a shell");
+    assert!(sent.success());
 }
 
 /// Every file of a finished study but the lock, with its text.

@@ -320,7 +320,7 @@ fn spent_wall_time_ends_the_search_and_still_tests_the_best() {
     let stop = AtomicBool::new(false);
     let evaluated = &evaluator.evaluated;
     let elapsed = || Span::from_secs(evaluated.load(Ordering::Relaxed) as f64 / 4.0);
-    let limits = Limits { stop: &stop, elapsed: &elapsed };
+    let limits = Limits { workers: None, stop: &stop, elapsed: &elapsed };
     study.run(&evaluator, &mut NoObserver, limits).expect("no trouble");
     let state = study.state();
     assert_eq!(state.searched, Some(SearchEnd::Wall));

@@ -222,7 +222,7 @@ pub fn line_ends(journal: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 pub fn limits(stop: &AtomicBool) -> Limits<'_> {
-    Limits { stop, elapsed: &|| Span::ZERO }
+    Limits { workers: None, stop, elapsed: &|| Span::ZERO }
 }
 
 /// Opens a study and runs it to its end, which it gives with the study's state.

@@ -112,7 +112,7 @@ fn run_here(problem: &dyn Problem, proposer: ProposerKind, evaluations: u32, see
     let (started, cpu) = (Instant::now(), thread_cpu_s());
     let mut study = Study::open(space, &options, problem.version()).expect("a new study");
     let stop = AtomicBool::new(false);
-    let limits = Limits { stop: &stop, elapsed: &|| Span::ZERO };
+    let limits = Limits { workers: None, stop: &stop, elapsed: &|| Span::ZERO };
     study.run(&watched, &mut NoObserver, limits).expect("a study");
     let state = study.state();
     let winner = state.winner.map(|trial| problem.truth(&state.trials[trial].candidate));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::context::Context;
 use super::output;
@@ -30,8 +30,41 @@ impl Clock {
     }
 }
 
-/// Tells how far a search has come: a bar on a terminal, lines elsewhere with `-v`.
+/// Where the studies of a process tell how far they are.
+pub struct Board<'a> {
+    context: &'a Context,
+    bars: MultiProgress,
+}
+
+impl<'a> Board<'a> {
+    /// An empty board.
+    pub fn new(context: &'a Context) -> Self {
+        Self { context, bars: MultiProgress::new() }
+    }
+
+    /// Says something on stderr, above the bars, unless `--quiet`.
+    pub fn talk(&self, text: &str) {
+        self.bars.suspend(|| self.context.output.talk(text));
+    }
+
+    /// Begins to talk about a study, of this `name` where there are several, with `first`
+    /// evaluations in its journal.
+    pub fn study(&self, name: Option<&str>, clock: Clock, first: usize) -> Talk {
+        let context = self.context;
+        let how = match () {
+            () if context.output.on_terminal() => How::Bar(self.bars.add(bar())),
+            () if !context.quiet && context.verbose > 0 => How::Lines { said: None },
+            () => How::Silent,
+        };
+        let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
+        Talk { name, how, clock, first }
+    }
+}
+
+/// Tells how far a study has come: a bar on a terminal, lines elsewhere with `-v`.
 pub struct Talk {
+    /// Put before what is told.
+    name: String,
     how: How,
     clock: Clock,
     /// Evaluations that were in the journal when this process began.
@@ -45,16 +78,6 @@ enum How {
 }
 
 impl Talk {
-    /// Begins to talk about a study with `first` evaluations in its journal.
-    pub fn new(context: &Context, clock: Clock, first: usize) -> Self {
-        let how = match () {
-            () if context.output.on_terminal() => How::Bar(bar()),
-            () if !context.quiet && context.verbose > 0 => How::Lines { said: None },
-            () => How::Silent,
-        };
-        Self { how, clock, first }
-    }
-
     /// Wipes the bar away.
     pub fn finish(&self) {
         if let How::Bar(bar) = &self.how {
@@ -63,7 +86,7 @@ impl Talk {
     }
 
     fn words(&self, progress: &Progress<'_>) -> String {
-        let mut words = match progress.phase {
+        let done = match progress.phase {
             Phase::Verify => {
                 format!("{} tested on fresh seeds", plural(progress.done, "candidate"))
             }
@@ -79,8 +102,7 @@ impl Talk {
                 format!("{}/{} evaluations", progress.done, progress.total)
             }
         };
-        words.push_str(", ");
-        words.push_str(&best(progress));
+        let mut words = format!("{}{done}, {}", self.name, best(progress));
         if let Some(left) = self.left_s(progress) {
             words.push_str(", about ");
             words.push_str(&duration(left));
@@ -131,7 +153,7 @@ fn best(progress: &Progress<'_>) -> String {
 }
 
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let bar = ProgressBar::hidden();
     let style = ProgressStyle::with_template("{bar:24} {msg}");
     bar.with_style(style.expect("the template is well formed"))
 }

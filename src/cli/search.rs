@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use rayon::ThreadPool;
+
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
@@ -10,7 +12,7 @@ use super::batch::search_all;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::files::read_text;
-use super::progress::{Clock, Talk};
+use super::progress::{Board, Clock};
 use super::study::{self, Inputs};
 use super::{interrupt, output};
 use crate::report::number::plural;
@@ -65,6 +67,11 @@ impl SearchArgs {
     pub fn inputs(&self, path: &Path, context: &Context) -> Result<Inputs, Failure> {
         Ok(Inputs::from_files(path, context)?.with(context.seed, self.budget))
     }
+
+    /// Whether there must be no study yet.
+    pub fn is_new(&self) -> bool {
+        mode(self) == Mode::New
+    }
 }
 
 /// Searches and reports.
@@ -87,9 +94,17 @@ pub fn search(args: &SearchArgs, context: &Context) -> Result<Exit, Failure> {
         )
     });
     let stop = interrupt::stop_flag()?;
-    let Some((end, state)) = ran(args, &inputs, &folder, (context, &stop))? else {
+    let board = Board::new(context);
+    let around = Around { context, board: &board, stop: &stop, workers: None, name: None };
+    let (end, state) = ran(args, &inputs, &folder, around)?;
+    if end == StudyEnd::Interrupted {
+        let done = plural(state.trials.len(), "candidate");
+        say_how_to_resume(
+            &format!("the study in {} is intact with {done}", folder.display()),
+            context,
+        );
         return Ok(Exit::Interrupted);
-    };
+    }
     context.talk_of_cache();
     let report = inputs.report(&state);
     study::write_derived(&report, &folder)?;
@@ -97,13 +112,29 @@ pub fn search(args: &SearchArgs, context: &Context) -> Result<Exit, Failure> {
     Ok(if end == StudyEnd::NoFeasible { Exit::NothingFeasible } else { Exit::Fine })
 }
 
-/// Runs one study to its end; `None` where it was interrupted, which was said.
+/// What is around a study of this process.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// The global options.
+    pub context: &'a Context,
+    /// Where it tells how far it is.
+    pub board: &'a Board<'a>,
+    /// Set to end after the evaluations that run.
+    pub stop: &'a AtomicBool,
+    /// Whose threads simulate; `None`: its own.
+    pub workers: Option<&'a ThreadPool>,
+    /// Its name, where there are several.
+    pub name: Option<&'a str>,
+}
+
+/// Runs one study to its end, or until it is interrupted.
 pub fn ran(
     args: &SearchArgs,
     inputs: &Inputs,
     folder: &Path,
-    (context, stop): (&Context, &AtomicBool),
-) -> Result<Option<(StudyEnd, StudyState)>, Failure> {
+    around: Around<'_>,
+) -> Result<(StudyEnd, StudyState), Failure> {
+    let Around { context, board, stop, workers, name } = around;
     let options = StudyOptions {
         folder: folder.to_owned(),
         mode: mode(args),
@@ -121,28 +152,14 @@ pub fn ran(
     let mut opened = Study::open(space.clone(), &options, version)?;
     if !opened.state().finished {
         let plan = StudyPlan::of(space, evaluator.requests(space.seeds.base));
-        context.output.talk(&plan_text(space, &plan));
+        board.talk(&plan_text(space, &plan));
     }
-    let ended = run(&mut opened, &evaluator, context, Clock::start(), stop)?;
-    if ended == StudyEnd::Interrupted {
-        say_how_to_resume(folder, opened.state(), context);
-        return Ok(None);
-    }
-    Ok(Some((ended, opened.state().clone())))
-}
-
-fn run(
-    opened: &mut Study,
-    evaluator: &dyn Evaluator,
-    context: &Context,
-    clock: Clock,
-    stop: &AtomicBool,
-) -> Result<StudyEnd, crate::search::StudyError> {
-    let mut talk = Talk::new(context, clock, opened.state().evaluations(opened.space()) as usize);
-    let elapsed = || clock.elapsed();
-    let ended = opened.run(evaluator, &mut talk, Limits { stop, elapsed: &elapsed });
+    let clock = Clock::start();
+    let mut talk = board.study(name, clock, opened.state().evaluations(space) as usize);
+    let limits = Limits { workers, stop, elapsed: &|| clock.elapsed() };
+    let ended = opened.run(&evaluator, &mut talk, limits);
     talk.finish();
-    ended
+    Ok((ended?, opened.state().clone()))
 }
 
 /// Prints the summary, or the JSON document, of a study.
@@ -178,13 +195,10 @@ fn proposer(name: &str) -> ProposerKind {
     listed.map(|(_, kind)| kind).expect("clap lets known names through only")
 }
 
-fn say_how_to_resume(folder: &std::path::Path, state: &StudyState, context: &Context) {
-    let done = plural(state.trials.len(), "candidate");
-    context.output.talk(&format!(
-        "interrupted; the study in {} is intact with {done}. Go on with:\n  {}",
-        folder.display(),
-        resume_line(std::env::args())
-    ));
+/// Says that the search was interrupted, what is `left` of it, and how to go on.
+pub fn say_how_to_resume(left: &str, context: &Context) {
+    let line = resume_line(std::env::args());
+    context.output.talk(&format!("interrupted; {left}. Go on with:\n  {line}"));
 }
 
 /// The command line again, with `--resume` in place of how it began.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::candidate::Candidate;
 use super::error::StudyError;
 use super::evaluate::{Evaluator, Job, Run};
+use super::study::Limits;
 
 /// What becomes of a candidate: its runs, and why it met no more seeds where it did not meet all.
 #[derive(Clone, Debug)]
@@ -53,12 +54,12 @@ impl InOrder<'_> {
 }
 
 /// Sends `candidates` on their `course`, each by itself, and tells what becomes of each in order,
-/// as soon as it and all before it are done. What `stop` leaves incomplete is not told.
+/// as soon as it and all before it are done. What is stopped incomplete is not told.
 pub(super) fn evaluate(
     evaluator: &dyn Evaluator,
     candidates: &[Candidate],
     course: Course<'_>,
-    stop: &AtomicBool,
+    Limits { workers, stop, .. }: Limits<'_>,
     tell: Tell<'_>,
 ) -> Result<(), StudyError> {
     let waiting = vec![None; candidates.len()];
@@ -79,11 +80,17 @@ pub(super) fn evaluate(
             }
         }
     };
-    rayon::scope(|scope| {
-        for _ in 0..rayon::current_num_threads().min(candidates.len()) {
-            scope.spawn(|_| work());
-        }
-    });
+    let all_work = || {
+        rayon::scope(|scope| {
+            for _ in 0..rayon::current_num_threads().min(candidates.len()) {
+                scope.spawn(|_| work());
+            }
+        });
+    };
+    match workers {
+        Some(pool) => pool.install(all_work),
+        None => all_work(),
+    }
     let order = order.into_inner().unwrap_or_else(PoisonError::into_inner);
     order.error.map_or(Ok(()), Err)
 }

@@ -230,7 +230,7 @@ impl Study {
             None
         };
         let course = Course { seeds, looks: &all, verdict: &verdict, may_stop: false };
-        evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
+        evaluate(evaluator, &candidates, course, limits, &mut |offset, evaluated| {
             let (trial, Evaluated { runs, .. }) = (due[offset], evaluated);
             let found = self.state.rejudged(&space, trial, &runs);
             let found = found.expect("a study tests whom it listed");

@@ -51,9 +51,11 @@ pub struct StudyOptions {
     pub sources: Vec<Source>,
 }
 
-/// What stops a study from outside.
+/// What a study gets from outside: who simulates, and what stops it.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
+    /// Whose threads simulate, where several studies share them; `None`: those of the current pool.
+    pub workers: Option<&'a rayon::ThreadPool>,
     /// Set to end after the evaluations that run.
     pub stop: &'a AtomicBool,
     /// Wall time since this process began to search; read between batches only.
@@ -241,7 +243,7 @@ impl Study {
         };
         let looks = Race::looks(seeds.len());
         let course = Course { seeds: &seeds, may_stop: true, looks: &looks, verdict: &verdict };
-        evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
+        evaluate(evaluator, &candidates, course, limits, &mut |offset, evaluated| {
             let trial = first + offset;
             let Evaluated { runs, dropped } = evaluated;
             let score = score_json(&self.state.score_of(&space, &runs));

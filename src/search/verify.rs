@@ -103,7 +103,7 @@ impl Study {
         let looks = Race::looks(seeds.len());
         // The certificate tells by how much each of the few has failed.
         let course = Course { seeds: &seeds, may_stop: false, looks: &looks, verdict: &verdict };
-        evaluate(evaluator, &candidates, course, limits.stop, &mut |offset, evaluated| {
+        evaluate(evaluator, &candidates, course, limits, &mut |offset, evaluated| {
             let Evaluated { runs, dropped } = evaluated;
             let score = score_json(&self.state.score_of(&space, &runs));
             let (trial, knobs) = (first + offset, candidates[offset].to_json(&space));
@@ -143,7 +143,7 @@ impl Study {
             };
             let (seeds, all) = (&seeds[known..], [seeds.len() - known]);
             let course = Course { seeds, may_stop: false, looks: &all, verdict: &verdict };
-            evaluate(evaluator, &[candidate], course, limits.stop, &mut |_, evaluated| {
+            evaluate(evaluator, &[candidate], course, limits, &mut |_, evaluated| {
                 told.push(evaluated.runs);
                 Ok(())
             })?;
