@@ -8,10 +8,15 @@ no optimizer looks.
 import json
 import math
 import subprocess
+import time
+
+
+class TimeIsUp(Exception):
+    """Raised where a candidate is asked after the time is up."""
 
 
 class Oracle:
-    def __init__(self, binary, problem, repetition):
+    def __init__(self, binary, problem, repetition, seconds=math.inf):
         command = [binary, "serve", problem, "--repetition", str(repetition)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
@@ -21,16 +26,30 @@ class Oracle:
         self.met = []
         self.known = {}
         self.objectives = []
+        self.seconds = seconds
+        self.begin()
+
+    def begin(self):
+        """Starts the clock, by which every answer is dated."""
+        self.began = time.perf_counter()
+        self.dates = []
 
     def ask(self, values):
         """Evaluates knobs by path on the seeds of the search; knobs that are left out rest."""
+        if time.perf_counter() - self.began > self.seconds:
+            raise TimeIsUp
         self.process.stdin.write(json.dumps({"knobs": values}) + "\n")
         answer = json.loads(self.process.stdout.readline())
         if "error" in answer:
             raise ValueError(answer["error"])
         shown = Answer(answer, self)
         self.met.append((values, shown, answer.get("truth")))
+        self.dates.append(time.perf_counter() - self.began)
         return shown
+
+    def count_within(self, seconds):
+        """How many evaluations were answered by then."""
+        return sum(date <= seconds for date in self.dates)
 
     def best_within(self, evaluations):
         """The cost of the best truly feasible candidate of the first so many.
