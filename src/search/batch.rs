@@ -8,6 +8,7 @@ use crate::config::{Node, Problems, Value, did_you_mean, parse};
 
 /// Where the studies stand.
 const STUDIES: &str = "studies";
+const EXAMPLE: &str = "studies: {hpa: {template: ...}, keda: {...}}";
 /// The most studies of a file.
 const STUDIES_MAX: usize = 256;
 
@@ -40,6 +41,10 @@ pub(super) fn pick(root: Node, study: Option<&str>, problems: &mut Problems) -> 
             problems.error(at, message).hint("leave `#` and the name out");
             return None;
         }
+        (Some(node), None) if !is_filled(node) => {
+            problems.error(node.at, "`studies` must be a map with a study or more").hint(EXAMPLE);
+            return None;
+        }
         (Some(node), None) => {
             let problem = problems.error(node.at, "the file holds several studies");
             problem.label("name one").hint("write `file.yaml#name`, or let `search` run them all");
@@ -49,7 +54,7 @@ pub(super) fn pick(root: Node, study: Option<&str>, problems: &mut Problems) -> 
     };
     let Value::Map(entries) = &studies.value else {
         let message = format!("`studies` must be a map by name, not {}", studies.value.kind());
-        problems.error(studies.at, message).hint("studies: {hpa: {template: ...}, keda: {...}}");
+        problems.error(studies.at, message).hint(EXAMPLE);
         return None;
     };
     if entries.len() > STUDIES_MAX {
@@ -87,6 +92,11 @@ pub(super) fn pick(root: Node, study: Option<&str>, problems: &mut Problems) -> 
         }
     }
     Some(tree)
+}
+
+/// Whether `studies` is a map that is not empty.
+fn is_filled(studies: &Node) -> bool {
+    matches!(&studies.value, Value::Map(entries) if !entries.is_empty())
 }
 
 #[cfg(test)]
@@ -129,6 +139,12 @@ studies:
         assert_eq!(picked(Some("heda")), Err("there is no study `heda`".to_owned()));
         assert_eq!(picked(Some("ray")), Err("`budget.evaluation` names nothing".to_owned()));
         assert_eq!(picked(None), Err("the file holds several studies".to_owned()));
+        for text in ["studies: {}", "studies: [a, b]", "studies:"] {
+            let mut problems = Problems::new();
+            let root = parse("f.yaml", text, &mut problems).expect("YAML");
+            assert_eq!(pick(root, None, &mut problems), None);
+            assert!(problems.list()[0].message.contains("must be a map with"), "{text}");
+        }
         let mut problems = Problems::new();
         let single = parse("f.yaml", "{a: 1}", &mut problems).expect("YAML");
         assert_eq!(pick(single, Some("x"), &mut problems), None);
