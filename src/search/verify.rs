@@ -1,6 +1,7 @@
 //! The end of a study: its best candidates meet fresh seeds until one passes, what lies one step
 //! from it is tried, and its frontier is tested ([`retest`](super::retest)).
 
+use super::candidate::Candidate;
 use super::certificate::{ROUNDS_MAX, Screen, neighbours};
 use super::error::StudyError;
 use super::evaluate::{Evaluator, Foresight, Run};
@@ -132,23 +133,25 @@ impl Study {
         let rival = state.rounds.last().filter(|_| round > 0 && state.has_rival(&space, trial));
         let mut wanted = vec![(trial, met)];
         wanted.extend(rival.map(|round| (round.winner, round.rival.len())));
+        wanted.retain(|(_, known)| *known < seeds.len());
+        // Side by side where they miss the same seeds, so that no thread waits at the end of each.
         let mut told = Vec::new();
-        let asked: Vec<(usize, usize)> =
-            wanted.into_iter().filter(|(_, known)| *known < seeds.len()).collect();
-        for &(trial, known) in &asked {
-            let candidate = self.state.trials[trial].candidate.clone();
+        for part in wanted.chunk_by(|left, right| left.1 == right.1) {
+            let candidates: Vec<Candidate> =
+                part.iter().map(|&(trial, _)| self.state.trials[trial].candidate.clone()).collect();
             let verdict = |runs: &mut Vec<Run>| {
                 complete(&space, runs);
                 None
             };
+            let known = part[0].1;
             let (seeds, all) = (&seeds[known..], [seeds.len() - known]);
             let course = Course { seeds, may_stop: false, looks: &all, verdict: &verdict };
-            evaluate(evaluator, &[candidate], course, limits, &mut |_, evaluated| {
+            evaluate(evaluator, &candidates, course, limits, &mut |_, evaluated| {
                 told.push(evaluated.runs);
                 Ok(())
             })?;
         }
-        if told.len() < asked.len() {
+        if told.len() < wanted.len() {
             return Ok(());
         }
         let mut told = told.into_iter();
