@@ -44,11 +44,12 @@ def read(paths):
         for row in map(json.loads, filter(str.strip, open(path))):
             most = max(map(int, row["at"])) if row["at"] else tuple(row["within"])
             runs.setdefault((row["problem"], row["method"], most, row["seed"]), row)
+    counted = {key: row for key, row in runs.items() if row["at"]}
     lengths = {}
-    for problem, method, most, _ in runs:
+    for problem, method, most, _ in counted:
         lengths.setdefault((problem, method), set()).add(most)
-    for (problem, method, most, _), row in runs.items():
-        if row["at"] and len(lengths[problem, method]) > 1:
+    for (problem, method, most, _), row in counted.items():
+        if len(lengths[problem, method]) > 1:
             row["method"] = f"{method}, {most} in all"
     return list(runs.values())
 
