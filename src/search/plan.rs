@@ -21,7 +21,7 @@ pub struct StudyPlan {
     pub fresh: (u64, u64),
     /// Runs of the winner's neighbours on the seeds of the search.
     pub certificate: u64,
-    /// Neighbours that meet fresh seeds, each together with the winner.
+    /// Candidates that meet fresh seeds to beat a winner, each together with it.
     pub challengers: u64,
     /// Points of the frontier that meet fresh seeds; `None`: all there are.
     pub frontier: Option<u64>,
