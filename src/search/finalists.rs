@@ -29,9 +29,10 @@ const SAFE: f64 = 0.8;
 const CHANCE: f64 = 0.05;
 
 /// The trials that meet fresh seeds, first to last: each the best by objective, then by distance
-/// from the limits, whose [`Odds`] to pass are those of its rung; after the last rung each a good deal
-/// worse by objective than all before it; where there is none, whoever has the best odds. One that is as good as equal to one before it comes after all that are not: where
-/// the first failed, so would it.
+/// from the limits, whose [`Odds`] to pass are those of its rung; after the last rung each a good
+/// deal worse by objective than all before it; where there is none, whoever has the best odds. One
+/// that is as good as equal to one before it comes after all that are not: where the first failed,
+/// so would it.
 ///
 /// The order depends on the search alone and on nothing that fresh seeds tell.
 pub(super) fn finalists(space: &SearchSpace, trials: &[Trial]) -> Vec<usize> {
@@ -66,8 +67,8 @@ pub(super) fn finalists(space: &SearchSpace, trials: &[Trial]) -> Vec<usize> {
     chosen
 }
 
-/// What is demanded of the finalist after those `chosen`: its odds, and its objective at least, to be
-/// made small.
+/// What is demanded of the finalist after those `chosen`: its odds, and its objective at least, to
+/// be made small.
 fn demanded(space: &SearchSpace, trials: &[Trial], chosen: &[usize]) -> (f64, f64) {
     if let Some(&rung) = RUNGS.get(chosen.len()) {
         return (rung, f64::NEG_INFINITY);
