@@ -67,6 +67,18 @@ fn side_by_side_and_one_after_the_other_they_end_in_the_same_bytes() {
 }
 
 #[test]
+fn nothing_begins_where_the_command_line_does_not_suit_one_of_them() {
+    let place = place();
+    place.write(
+        "space.yaml",
+        &SPACE.replace("budget.evaluations: 4", "budget: {evaluations: 4, gain: 0.01}"),
+    );
+    let told = place.run("search space.yaml --out s --no-cache --proposer sobol").expect(1).talk;
+    assert!(told.contains("`sobol` expects no gain"), "{told}");
+    assert!(!place.path("s").exists());
+}
+
+#[test]
 fn nothing_begins_where_one_of_them_is_there_already() {
     let place = place();
     place.run("search space.yaml#short --out s/short --no-cache").expect(0);

@@ -31,10 +31,10 @@ pub fn search_all(args: &SearchArgs, names: &[String], context: &Context) -> Res
         let path = PathBuf::from(format!("{file}#{name}"));
         inputs.push(args.inputs(&path, context)?);
     }
-    if let Some(taken) = args.is_new().then(|| studies_in(&folder)) {
-        let held = names.iter().find(|name| taken.contains(name));
-        let exists = held.map(|name| StudyError::Exists { folder: folder.join(name) });
-        exists.map_or(Ok(()), Err)?;
+    if args.is_new()
+        && let Some(held) = studies_in(&folder).iter().find(|held| names.contains(held))
+    {
+        return Err(StudyError::Exists { folder: folder.join(held) }.into());
     }
     let batch = Batch { args, names, inputs: &inputs, folder: &folder };
     let states = batch.ran(context)?;
@@ -81,8 +81,8 @@ impl Batch<'_> {
                 ended.lock().unwrap_or_else(PoisonError::into_inner).push((index, ran));
             }
         };
-        // A thread of its own thinks for each study, so that it does not wait for the simulations
-        // of others.
+        // A thread of its own proposes for each study, so that no proposal waits for the
+        // simulations of others.
         let count = threads.min(self.names.len()).min(AT_ONCE_MAX);
         let own = (0..count).map(|_| pool(1)).collect::<Result<Vec<ThreadPool>, Failure>>()?;
         std::thread::scope(|scope| {

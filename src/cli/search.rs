@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use rayon::ThreadPool;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use rayon::ThreadPool;
 
 use super::batch::search_all;
 use super::context::Context;
@@ -65,7 +64,14 @@ pub struct SearchArgs {
 impl SearchArgs {
     /// The inputs at `path`, with what the command line puts in their place.
     pub fn inputs(&self, path: &Path, context: &Context) -> Result<Inputs, Failure> {
-        Ok(Inputs::from_files(path, context)?.with(context.seed, self.budget))
+        let inputs = Inputs::from_files(path, context)?.with(context.seed, self.budget);
+        if inputs.file.space.budget.gain.is_some() && proposer(&self.proposer) != ProposerKind::Gp {
+            let message =
+                format!("`{}` expects no gain, and `budget.gain` rests on one", self.proposer);
+            let hint = "search with `--proposer gp`, or without `gain`";
+            return Err(Failure::input(message).hint(hint));
+        }
+        Ok(inputs)
     }
 
     /// Whether there must be no study yet.
@@ -144,11 +150,6 @@ pub fn ran(
     let evaluator = inputs.evaluator().with_cache(context.cache());
     let version = evaluator.version();
     let space = &inputs.file.space;
-    if space.budget.gain.is_some() && options.proposer != ProposerKind::Gp {
-        let message =
-            format!("`{}` expects no gain, and `budget.gain` rests on one", args.proposer);
-        return Err(Failure::input(message).hint("search with `--proposer gp`, or without `gain`"));
-    }
     let mut opened = Study::open(space.clone(), &options, version)?;
     if !opened.state().finished {
         let plan = StudyPlan::of(space, evaluator.requests(space.seeds.base));

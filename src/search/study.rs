@@ -302,7 +302,8 @@ impl Study {
         let begun = (limits.elapsed)();
         let proposals = sight.next_batch(self.proposer.as_ref());
         let took = ((limits.elapsed)() - begun).as_secs();
-        tracing::debug!("batch {batch}: {} candidates proposed in {took:.3} s", proposals.len());
+        let (name, count) = (&self.space.name, proposals.len());
+        tracing::debug!("{name}, batch {batch}: {count} candidates proposed in {took:.3} s");
         if proposals.is_empty() {
             return self.record(&Entry::Searched { why: SearchEnd::Exhausted });
         }
